@@ -1,0 +1,213 @@
+"""The stream of facts a trial leaves on disk: one JSON line an event (standard library only).
+
+A trial's folder is the protocol between driver, workers and reports. Rank 0 appends; everyone
+else reads. A line without its newline is not yet an event: a torn tail is ignored by readers
+and cut off when a worker takes the file up again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ablate.records import Status, TrialResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    kind: ClassVar[str] = "event"
+    time: float  # seconds since 1970
+    attempt: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(Event):
+    kind: ClassVar[str] = "started"
+    world_size: int
+    threads: int
+    device: str
+    versions: Mapping[str, str] = field(default_factory=dict)
+    step: int = 0  # generator updates already done (above 0 after a resume)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Event):
+    kind: ClassVar[str] = "measured"
+    step: int  # generator updates
+    images: int  # pairs that the generator has been updated on
+    split: str  # train, validation or test
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved(Event):
+    kind: ClassVar[str] = "saved"
+    step: int
+    what: str  # checkpoint, sample or scores
+    path: str  # relative to the trial's folder
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned(Event):
+    kind: ClassVar[str] = "warned"
+    step: int
+    message: str
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Event):
+    kind: ClassVar[str] = "ended"
+    step: int
+    images: int
+    status: str
+    why: str = ""
+    seconds: float = 0.0  # of this attempt
+
+
+KINDS: dict[str, type[Event]] = {kind.kind: kind for kind in (Started, Measured, Saved, Warned, Ended)}
+
+
+def _encode(value: Any) -> Any:
+    """JSON has no NaN or infinity: they travel as the strings "nan", "inf", "-inf"."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: _encode(item) for key, item in value.items()}
+    return value
+
+
+def _decode_values(values: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(value) for key, value in values.items()}
+
+
+def to_line(event: Event) -> str:
+    """The event as one JSON line with its newline."""
+    document = {"event": event.kind, **asdict(event)}
+    return json.dumps(_encode(document), separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def from_line(line: str) -> Event:
+    """The event of one line; unknown fields (of a later version) are left aside.
+
+    Raises ValueError for anything that is not an event.
+    """
+    document = json.loads(line)
+    if not isinstance(document, dict) or document.get("event") not in KINDS:
+        raise ValueError(f"not an event: {line[:80]!r}")
+    kind = KINDS[document["event"]]
+    known = {key: value for key, value in document.items() if key in kind.__dataclass_fields__}
+    if "values" in known:
+        known["values"] = _decode_values(known["values"])
+    try:
+        return kind(**known)
+    except TypeError as error:
+        raise ValueError(f"not a {kind.kind} event: {error}") from None
+
+
+class EventWriter:
+    """Appends whole lines; `sync` makes what was appended durable.
+
+    Opening cuts off a torn last line left by a killed writer.
+    """
+
+    def __init__(self, path: Path, *, attempt: int = 1, clock: Callable[[], float] = time.time):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._attempt, self._clock = attempt, clock
+        self._file = open(path, "ab+")
+        self._file.seek(0)
+        whole = self._file.read().rfind(b"\n") + 1
+        self._file.truncate(whole)
+
+    def append(self, kind: type[Event], **fields: Any) -> Event:
+        event = kind(time=self._clock(), attempt=self._attempt, **fields)
+        self._file.write(to_line(event).encode())
+        self._file.flush()
+        return event
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self.sync()
+        self._file.close()
+
+
+class EventReader:
+    """Follows a growing stream from a byte offset; each call of `new` returns the events since."""
+
+    def __init__(self, path: Path, offset: int = 0):
+        self.path, self.offset = path, offset
+
+    def new(self) -> list[Event]:
+        try:
+            with open(self.path, "rb") as file:
+                file.seek(self.offset)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        return [from_line(line) for line in whole.decode().splitlines() if line.strip()]
+
+
+def read(path: Path) -> list[Event]:
+    """All whole events of a file; empty where there is none."""
+    return EventReader(path).new()
+
+
+def first_measurements(events: Iterable[Event]) -> Iterator[Measured]:
+    """The measurements, each (split, step, key) once: after a resume the first line stands."""
+    seen: set[tuple[str, int, str]] = set()
+    for event in events:
+        if not isinstance(event, Measured):
+            continue
+        fresh = {key: value for key, value in event.values.items() if (event.split, event.step, key) not in seen}
+        seen.update((event.split, event.step, key) for key in fresh)
+        if fresh:
+            yield Measured(
+                time=event.time, attempt=event.attempt, step=event.step, images=event.images,
+                split=event.split, values=fresh,
+            )  # fmt: skip
+
+
+def fold(id: str, events: Iterable[Event], *, why: str = "") -> TrialResult:
+    """The result that a trial's events amount to.
+
+    Without an `ended` event the trial is `failed` with the given reason. A pure function: replaying
+    the same lines, in any chunks, gives the same result.
+    """
+    events = list(events)
+    curves: dict[tuple[str, str], list[tuple[int, int, float]]] = {}
+    for event in first_measurements(events):
+        for key, value in event.values.items():
+            curves.setdefault((event.split, key), []).append((event.step, event.images, value))
+    ended = next((event for event in events if isinstance(event, Ended)), None)
+    last = max((row[0] for rows in curves.values() for row in rows), default=0)
+    return TrialResult(
+        id=id,
+        status=Status(ended.status) if ended else Status.failed,
+        scores={key: rows[-1][2] for (split, key), rows in curves.items() if split == "validation"},
+        curves={key: tuple(sorted(rows)) for key, rows in curves.items()},
+        steps=ended.step if ended else last,
+        images=ended.images if ended else 0,
+        seconds=_seconds(events),
+        why=ended.why if ended else (why or "no end was recorded"),
+        warnings=tuple(event.message for event in events if isinstance(event, Warned)),
+    )
+
+
+def _seconds(events: list[Event]) -> float:
+    """Wall time of all attempts, each from its first to its last event."""
+    total = 0.0
+    for attempt in {event.attempt for event in events}:
+        times = [event.time for event in events if event.attempt == attempt]
+        total += max(times) - min(times)
+    return total

@@ -1,0 +1,214 @@
+"""Plain records and paths that the driver, the workers and the reports share (standard library only)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+
+
+class Status(StrEnum):
+    """The outcome of a trial. `failed` is the machinery's; all others are results."""
+
+    done = "done"
+    diverged = "diverged"
+    collapsed = "collapsed"
+    stopped = "stopped"
+    failed = "failed"
+
+
+def canonical(value: object) -> str:
+    """JSON text in which equal values have equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: object, length: int = 12) -> str:
+    """First `length` hex digits of the sha256 of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named difference from the base recipe.
+
+    `changes` maps factor to level (empty for `base`); `patch` maps recipe paths to values.
+    """
+
+    name: str
+    changes: Mapping[str, str] = field(default_factory=dict)
+    patch: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One training run, fully stated: what `spec.json` holds."""
+
+    recipe: Mapping[str, Any]
+    seed: int
+    ranks: int
+    threads: int
+    device: str  # cpu or cuda
+    data: str  # fingerprint of the input data
+    replica: int = 0  # 1 for an A/A twin: other init, dropout and penalty streams
+    schema: int = SCHEMA
+
+    @property
+    def id(self) -> str:
+        """12 hex digits of what determines the numbers; names, paths and executor do not enter."""
+        return digest(asdict(self))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"id": self.id, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> TrialSpec:
+        return cls(**{key: value for key, value in document.items() if key != "id"})
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm with one seed; `trial` is the id of the run that fills it (cells may share one)."""
+
+    arm: str
+    seed: int
+    trial: str
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What folding a trial's events gives.
+
+    `scores` holds the final validation metrics. `curves` maps (split, key) to rows
+    (step, images, value) in the order of steps. `seconds` is training wall time over all attempts.
+    """
+
+    id: str
+    status: Status
+    scores: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[tuple[str, str], tuple[tuple[int, int, float], ...]] = field(default_factory=dict)
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    why: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """Paths inside one trial's folder."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "spec.json"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def stop(self) -> Path:
+        return self.root / "stop"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.root / "samples"
+
+    @property
+    def scores(self) -> Path:
+        return self.root / "scores.csv"
+
+    def error(self, rank: int) -> Path:
+        return self.root / f"error.{rank}.json"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Paths of one study under a runs folder; the only place that knows them."""
+
+    runs: Path
+    name: str
+
+    @property
+    def root(self) -> Path:
+        return self.runs / self.name
+
+    @property
+    def study(self) -> Path:
+        return self.root / "study.yaml"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def optuna(self) -> Path:
+        return self.root / "optuna.db"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "driver.lock"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "driver.log"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    @property
+    def provenance(self) -> Path:
+        return self.root / "provenance.json"
+
+    @property
+    def mlflow(self) -> Path:
+        return self.runs / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.runs / "mlflow-artifacts"
+
+    @property
+    def cache(self) -> Path:
+        return self.runs / "cache"
+
+    def trial(self, id: str) -> TrialFolder:
+        return TrialFolder(self.root / "trials" / id)
+
+    @property
+    def references(self) -> TrialFolder:
+        """Predictors without training (mean colour, linear map), scored like a trial."""
+        return TrialFolder(self.root / "references")
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Replace `path` by `data`: all of it or none, also across a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(beside, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,1 @@
+"""Results to statistics to figures to markdown: pure functions of study folders."""
