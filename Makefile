@@ -1,0 +1,54 @@
+# Two commands: `make demo` and `make test`. Both make a virtual environment with tested versions.
+#
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu     a CPU build of torch (or .../cu130)
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+PYTEST ?= -n 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: demo quick test test-slow lint clean help
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo       install, run studies/stabilizer.yaml, say where the report is"
+	@echo "make quick      install, run studies/quick.yaml (under a minute)"
+	@echo "make test       install, run the tests"
+	@echo "make test-slow  install, run the long loops over real DDP, MLflow and kills"
+
+$(VENV)/.made:
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'ablate needs Python 3.11 or newer, this is ' + sys.version.split()[0])"
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+# torch comes first and alone, so that a chosen index serves it and nothing else.
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch torchvision
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) --editable '.[test]'
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/ablate run studies/stabilizer.yaml
+
+quick: $(VENV)/.installed
+	$(BIN)/ablate run studies/quick.yaml
+
+test: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-test
+	$(PIP) ruff
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,205 @@
+"""The study driver: one process that holds the plan and sees every cell to its outcome.
+
+The trial folders are the truth. Everything the driver knows about progress it reads from them,
+so that it can be killed at any moment: the next `ablate run` looks at the folders and goes on.
+Optuna's storage and MLflow are brought up to date from the same lines.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ablate import outcome
+from ablate.events import EventReader, Measured
+from ablate.executor import Executor, Handle
+from ablate.outcome import Next
+from ablate.plan import Plan
+from ablate.records import Cell, Status, StudyFolder, TrialResult, TrialSpec, write_atomically
+
+POLL_SECONDS = 0.05
+GRACE_SECONDS = 60  # for running trials to reach a boundary and checkpoint after Ctrl-C
+
+
+@dataclass
+class Running:
+    """A trial whose job is alive, and how far its stream has been read."""
+
+    spec: TrialSpec
+    cells: tuple[Cell, ...]
+    handle: Handle
+    reader: EventReader
+    attempts: int
+
+
+@dataclass
+class Interrupt:
+    """Signals received: the first asks running trials to checkpoint, the second ends them."""
+
+    count: int = 0
+
+    def install(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._receive)
+
+    def _receive(self, *_: object) -> None:
+        self.count += 1
+
+
+@dataclass
+class Driver:
+    """Runs a plan in a study folder. `ledger` and `tracking` are projections, `display` is for people."""
+
+    plan: Plan
+    folder: StudyFolder
+    executor: Executor
+    ledger: object
+    tracking: object
+    display: object
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def run(self) -> dict[str, TrialResult]:
+        """Bring every trial to its outcome; trial id -> result. Fewer when interrupted."""
+        self.ledger.reconcile(self.plan.cells)
+        self.results: dict[str, TrialResult] = {}
+        self.running: list[Running] = []
+        self.waiting = deque(self._unfinished())
+        self.attempts = dict.fromkeys(self.plan.specs, 0)
+        try:
+            self._references()
+            self._loop()
+        finally:
+            for running in self.running:
+                running.handle.stop()
+        return self.results
+
+    def _unfinished(self) -> Iterable[str]:
+        """Ids still to run, in block order; what is finished on disk is told again to the projections."""
+        for id in self.plan.specs:
+            result = outcome.finished(id, self.folder.trial(id))
+            if result is None:
+                yield id
+            else:
+                self._settled_before(id, result)
+
+    def _settled_before(self, id: str, result: TrialResult) -> None:
+        """A kill may have come between the outcome and the projections: told again, it changes nothing."""
+        self.results[id] = result
+        for cell in self.plan.cells_of(id):
+            self.ledger.finish(cell, result)
+            self.tracking.mirror(cell, self.plan.specs[id], result)
+        self.display.ended(self.plan.cells_of(id)[0], result)
+
+    def _loop(self) -> None:
+        asked_to_stop: float | None = None
+        while self.running or (self.waiting and not self.interrupt.count):
+            while self.waiting and not self.interrupt.count and self.executor.free():
+                self._start(self.waiting.popleft())
+            for running in list(self.running):
+                self._advance(running)
+            if self.interrupt.count and asked_to_stop is None:
+                asked_to_stop = self.clock()
+                self._ask_to_stop()
+            if asked_to_stop is not None and (self.interrupt.count > 1 or self.clock() - asked_to_stop > GRACE_SECONDS):
+                return
+            self.sleep(POLL_SECONDS)
+
+    def _ask_to_stop(self) -> None:
+        self.display.note("stopping: running trials write a checkpoint first (once more ends them now)")
+        for running in self.running:
+            self.folder.trial(running.spec.id).stop.touch()
+
+    # -- one trial ------------------------------------------------------------------------------
+
+    def _start(self, id: str) -> None:
+        spec, folder = self.plan.specs[id], self.folder.trial(id)
+        self._write_spec(spec, folder.spec)
+        outcome.clear(folder)
+        self.attempts[id] += 1
+        cells = self.plan.cells_of(id)
+        handle = self.executor.start("run", folder.root, ranks=spec.ranks, threads=spec.threads)
+        self.running.append(Running(spec, cells, handle, EventReader(folder.events), self.attempts[id]))
+        for cell in cells:
+            self.ledger.begin(cell)
+            self.tracking.begin(cell, spec)
+        self.display.started(cells[0], self.plan.arm(cells[0].arm).generator_updates)
+
+    def _write_spec(self, spec: TrialSpec, path: Path) -> None:
+        """Written once: a trial that is taken up again finds the same bytes."""
+        if not path.exists():
+            cache = f"../../../cache/{spec.data}"
+            document = {"spec": spec.to_json(), "metrics": list(self.plan.metrics), "cache": cache}
+            write_atomically(path, json.dumps(document, indent=1))
+
+    def _advance(self, running: Running) -> None:
+        ended = running.handle.poll()  # before reading: what was written by then is read below
+        self._follow(running)
+        if ended is None:
+            return
+        self.running.remove(running)
+        id, folder = running.spec.id, self.folder.trial(running.spec.id)
+        settlement = outcome.settle(id, folder, ended, attempts=running.attempts)
+        if settlement.next is Next.resume:
+            self.display.note(f"{running.cells[0].arm} · seed {running.cells[0].seed}: {settlement.why}; taken up again")
+            self.waiting.appendleft(id)
+        elif settlement.next is Next.fail:
+            self._tell(id, outcome.record_failure(id, folder, settlement.why), running.reader)
+        elif settlement.next is Next.settled:
+            self._tell(id, outcome.finished(id, folder), running.reader)
+
+    def _follow(self, running: Running) -> None:
+        new = running.reader.new()
+        for cell in running.cells if new else ():
+            self.tracking.follow(cell, new)
+        for event in new:
+            if isinstance(event, Measured):
+                self.display.measured(running.cells[0], event)
+                self._report(running.cells, event)
+
+    def _report(self, cells: tuple[Cell, ...], event: Measured) -> None:
+        metric = self.plan.study.metric
+        if event.split == metric.split and metric.name in event.values:
+            for cell in cells:
+                self.ledger.report(cell, event.step, event.values[metric.name])
+
+    def _tell(self, id: str, result: TrialResult, reader: EventReader) -> None:
+        """Bring the outcome to every projection."""
+        self.results[id] = result
+        rest = reader.new()
+        for cell in self.plan.cells_of(id):
+            self.ledger.finish(cell, result)
+            self.tracking.follow(cell, rest)
+            self.tracking.end(cell, result)
+        self.display.ended(self.plan.cells_of(id)[0], result)
+
+    # -- predictors without training ------------------------------------------------------------
+
+    def _references(self) -> None:
+        """Score mean colour and linear map once, on the base's data."""
+        folder = self.folder.references
+        while outcome.finished("references", folder) is None and not self.interrupt.count:
+            base = self.plan.specs[self.plan.cells[0].trial]
+            cache = f"../../cache/{base.data}"
+            document = {"metrics": list(self.plan.metrics), "split": "validation", "cache": cache, "device": "cpu"}
+            write_atomically(folder.spec, json.dumps(document, indent=1))
+            outcome.clear(folder)
+            handle = self.executor.start("references", folder.root, ranks=1, threads=1)
+            while (ended := handle.poll()) is None:
+                self.sleep(POLL_SECONDS)
+            if not ended.clean:
+                cause = outcome.earliest_error(folder) or "its process was ended"
+                raise RuntimeError(f"the reference predictors could not be scored: {cause}; see {folder.log}")
+
+
+def counts(plan: Plan, results: dict[str, TrialResult]) -> dict[str, int]:
+    """Cells by status; `waiting` are those without an outcome."""
+    statuses = [results[cell.trial].status if cell.trial in results else None for cell in plan.cells]
+    table = {status.value: statuses.count(status) for status in Status}
+    return {**table, "waiting": statuses.count(None)}

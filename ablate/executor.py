@@ -1,0 +1,162 @@
+"""Where trials run. An executor starts a job in its folder and says how it ended; no more.
+
+The local executor keeps one launcher process per slot (see `trainers.launcher`), so that a job
+starts in a fraction of a second. This module never imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Protocol
+
+STOP_SECONDS = 15  # from SIGTERM to SIGKILL; the launcher itself gives its ranks 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: exit codes of the ranks that failed (negative: a signal). `lost` when its launcher died."""
+
+    failures: Mapping[int, int] = field(default_factory=dict)
+    lost: bool = False
+
+    @property
+    def clean(self) -> bool:
+        return not self.failures and not self.lost
+
+
+class CannotLaunch(RuntimeError):
+    """No job can start here: the environment is at fault, not a trial."""
+
+
+class Handle(Protocol):
+    def poll(self) -> Outcome | None:
+        """The outcome, or None while the job runs."""
+
+    def stop(self) -> None:
+        """End the job now; its last checkpoint stays."""
+
+
+class Executor(Protocol):
+    def free(self) -> int:
+        """How many more jobs can start now."""
+
+    def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Handle:
+        """Start a job whose spec.json lies in `folder`."""
+
+    def close(self) -> None:
+        """End everything that was started."""
+
+
+class Launcher:
+    """One launcher process and the job it is running, if any."""
+
+    def __init__(self, log: IO[bytes]):
+        # Its own session: Ctrl-C in the terminal reaches the driver alone, which then decides.
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "trainers.launcher"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+        )  # fmt: skip
+        self._received = b""
+        self.busy, self.ready = False, False
+
+    def send(self, job: Mapping[str, object]) -> None:
+        self.busy = True
+        try:
+            self.process.stdin.write(json.dumps(job).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it died: the next poll says so
+
+    def poll(self) -> Outcome | None:
+        """The outcome of the running job when its reply has come or the launcher is gone."""
+        for reply in self._replies():
+            self.ready = True
+            if "failures" in reply:
+                self.busy = False
+                return Outcome({int(rank): code for rank, code in reply["failures"].items()})
+        if self.process.poll() is not None:
+            self.busy = False
+            if not self.ready:
+                raise CannotLaunch(f"the launcher ended with code {self.process.returncode} before its first job")
+            return Outcome(lost=True)
+        return None
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def _replies(self) -> list[dict]:
+        while select.select([self.process.stdout], [], [], 0)[0]:
+            chunk = os.read(self.process.stdout.fileno(), 65536)
+            if not chunk:
+                break
+            self._received += chunk
+        *lines, self._received = self._received.split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def end(self) -> None:
+        """SIGTERM, on which the elastic agent ends its ranks; SIGKILL if that takes too long."""
+        if self.alive:
+            if self.busy:
+                self.process.send_signal(signal.SIGTERM)
+            self.process.stdin.close()
+            try:
+                self.process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                pass
+
+
+@dataclass(frozen=True)
+class LocalHandle:
+    launcher: Launcher
+
+    def poll(self) -> Outcome | None:
+        return self.launcher.poll()
+
+    def stop(self) -> None:
+        self.launcher.end()
+
+
+class LocalExecutor:
+    """Jobs on this machine, at most `slots` side by side."""
+
+    def __init__(self, slots: int, log: Path):
+        self.slots = slots
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log = open(log, "ab")
+        self._launchers: list[Launcher] = []
+
+    def warm_up(self) -> None:
+        """Start the launchers now: they load torch while the driver does other things."""
+        while len(self._launchers) < self.slots:
+            self._launchers.append(Launcher(self._log))
+
+    def free(self) -> int:
+        return self.slots - sum(launcher.busy for launcher in self._launchers)
+
+    def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Handle:
+        self._launchers = [launcher for launcher in self._launchers if launcher.alive or launcher.busy]
+        self.warm_up()
+        launcher = next(launcher for launcher in self._launchers if not launcher.busy)
+        launcher.send({"kind": kind, "folder": str(folder.resolve()), "ranks": ranks, "threads": threads})
+        return LocalHandle(launcher)
+
+    def close(self) -> None:
+        for launcher in self._launchers:
+            launcher.end()
+        self._launchers.clear()
+        self._log.close()

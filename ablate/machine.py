@@ -1,0 +1,54 @@
+"""What this machine offers, found without importing torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def gpus() -> int:
+    """CUDA devices that a worker would see; 0 beside a CPU build of torch."""
+    if "+cpu" in _version("torch"):
+        return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return 0
+    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
+    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+
+
+def device(kind: str) -> str:
+    """`cpu` or `cuda`; `auto` takes CUDA where there is one."""
+    return ("cuda" if gpus() else "cpu") if kind == "auto" else kind
+
+
+def slots(asked: int | str, *, ranks: int, threads: int, device: str) -> int:
+    """How many trials run side by side; `auto` fills the cores, or gives each trial its GPUs."""
+    if asked != "auto":
+        return int(asked)
+    return max(1, gpus() // ranks) if device == "cuda" else max(1, cores() // (ranks * threads))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+PACKAGES = ("torch", "torchvision", "mlflow", "optuna", "pytorch-msssim", "rasterio", "pandas", "typer", "numpy", "scipy")
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that matter; empty where one is missing."""
+    return {name: _version(name) for name in PACKAGES}

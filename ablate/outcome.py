@@ -1,0 +1,91 @@
+"""From a job's end to a verdict on its trial: an outcome, a resumption, or a failure with its cause."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ablate import events
+from ablate.executor import Outcome
+from ablate.records import TrialFolder, TrialResult
+
+RESUMES = 5  # times that a trial is taken up again after the machine failed it
+
+
+class Next(StrEnum):
+    """What the driver does with a trial whose job has ended."""
+
+    settled = "settled"  # its outcome is on disk
+    interrupted = "interrupted"  # stopped on request; work is left
+    resume = "resume"  # the machine's failure: again, from the last checkpoint
+    fail = "fail"  # the arm's own failure, or the budget of resumptions is spent
+
+
+@dataclass(frozen=True)
+class Settlement:
+    next: Next
+    why: str = ""
+
+
+def settle(id: str, folder: TrialFolder, outcome: Outcome, *, attempts: int) -> Settlement:
+    """Read what the job left in its folder; `attempts` counts the jobs started for it, this one included."""
+    if finished(id, folder) is not None:
+        return Settlement(Next.settled)
+    if outcome.clean and folder.stop.exists():
+        return Settlement(Next.interrupted)
+    cause = earliest_error(folder)
+    if cause is not None and not _killed(outcome):
+        return Settlement(Next.fail, cause)
+    why = _machine_failure(outcome, cause)
+    if attempts > RESUMES:
+        return Settlement(Next.fail, f"{why}; resumed {RESUMES} times")
+    return Settlement(Next.resume, why)
+
+
+def finished(id: str, folder: TrialFolder) -> TrialResult | None:
+    """The trial's result if its end is on disk, else None."""
+    stream = events.read(folder.events)
+    if any(isinstance(event, events.Ended) for event in stream):
+        return events.fold(id, stream)
+    return None
+
+
+def earliest_error(folder: TrialFolder) -> str | None:
+    """The last words of the rank that died first: later ones only say that a peer has gone."""
+    found = []
+    for path in folder.root.glob("error.*.json"):
+        document = json.loads(path.read_text())
+        found.append((document["time"], f"rank {document['rank']}: {document['type']}: {document['message']}"))
+    return min(found)[1].splitlines()[0] if found else None
+
+
+def clear(folder: TrialFolder) -> None:
+    """Remove the flags of an earlier attempt."""
+    folder.stop.unlink(missing_ok=True)
+    for path in folder.root.glob("error.*.json"):
+        path.unlink()
+
+
+def record_failure(id: str, folder: TrialFolder, why: str) -> TrialResult:
+    """Write the end of a trial whose worker could not write it itself."""
+    result = events.fold(id, events.read(folder.events), why=why)
+    writer = events.EventWriter(folder.events)
+    writer.append(events.Ended, step=result.steps, images=result.images, status=result.status.value, why=why)
+    writer.close()
+    return result
+
+
+def _killed(outcome: Outcome) -> bool:
+    return outcome.lost or any(code < 0 for code in outcome.failures.values())
+
+
+def _machine_failure(outcome: Outcome, cause: str | None) -> str:
+    if outcome.lost:
+        return "the launcher died"
+    killed = [(rank, -code) for rank, code in outcome.failures.items() if code < 0]
+    if killed:
+        rank, number = killed[0]
+        return f"rank {rank} was ended by {signal.Signals(number).name}"
+    return cause or "the ranks ended without recording an end"

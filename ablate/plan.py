@@ -1,0 +1,162 @@
+"""The plan: which trials a study needs, each fully stated, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from ablate import design, machine
+from ablate.patches import PatchError, differences
+from ablate.problems import Problem, StudyError, dotted
+from ablate.records import SCHEMA, Arm, Cell, TrialSpec, digest
+from ablate.resolve import Resolved, ResolveError, identity_document, resolve
+from ablate.study import Study
+from trainers.families import METRICS
+
+
+@dataclass(frozen=True)
+class PlannedArm:
+    """An arm with its resolved recipe. `differences` maps recipe paths to (base value, its value)."""
+
+    arm: Arm
+    resolved: Resolved
+    differences: Mapping[str, tuple[Any, Any]]
+
+    @property
+    def name(self) -> str:
+        return self.arm.name
+
+    @property
+    def generator_updates(self) -> int:
+        return self.resolved.recipe.steps
+
+    @property
+    def images(self) -> int:
+        return self.resolved.recipe.steps * self.resolved.recipe.batch
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "changes": dict(self.arm.changes),
+            "differences": {path: list(pair) for path, pair in self.differences.items()},
+            "generator_updates": self.generator_updates, "images": self.images, "notes": list(self.resolved.notes),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Arms, cells in block order (every arm once per seed), and the trial that fills each cell."""
+
+    study: Study
+    arms: tuple[PlannedArm, ...]
+    cells: tuple[Cell, ...]
+    specs: Mapping[str, TrialSpec]  # in the order in which they run
+    data: Mapping[str, Any]  # fingerprint -> data options to prepare
+    device: str
+    slots: int
+    warnings: tuple[str, ...]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((self.study.metric.name, *self.study.also)))
+
+    @property
+    def shared(self) -> int:
+        """Cells filled by a trial that another cell already needs."""
+        return len(self.cells) - len(self.specs)
+
+    @cached_property
+    def _cells(self) -> dict[str, tuple[Cell, ...]]:
+        found: dict[str, tuple[Cell, ...]] = {}
+        for cell in self.cells:
+            found[cell.trial] = (*found.get(cell.trial, ()), cell)
+        return found
+
+    def cells_of(self, trial: str) -> tuple[Cell, ...]:
+        return self._cells[trial]
+
+    def arm(self, name: str) -> PlannedArm:
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """What plan.json holds; `hash` covers all of it, so that a report can name the plan it follows."""
+        study, document = self.study, {}
+        document |= {"schema": SCHEMA, "name": study.name, "question": study.question, "trainer": study.trainer}
+        document |= {"design": study.design.name, "seeds": list(study.seeds)}
+        document["metric"] = {**metric_facts(study.metric.name), "split": study.metric.split,
+                              "smallest_effect": study.metric.smallest_effect}  # fmt: skip
+        document["also"] = [metric_facts(name) for name in study.also]
+        document["failure"] = {"score": study.failure.score}
+        document["arms"] = [arm.to_json() for arm in self.arms]
+        document["cells"] = [{"arm": cell.arm, "seed": cell.seed, "trial": cell.trial} for cell in self.cells]
+        document["resources"] = {"ranks": study.resources.ranks, "threads": study.resources.threads, "device": self.device}
+        base = self.arms[0].resolved.document
+        document["data"] = {"fingerprint": self.specs[self.cells[0].trial].data, "layout": base["data"]["layout"]}
+        document["base"] = identity_document(self.arms[0].resolved.recipe)
+        document["warnings"] = list(self.warnings)
+        return {**document, "hash": digest(document)}
+
+
+def metric_facts(name: str) -> dict[str, Any]:
+    """Name, label, unit and goal of a metric, from the head of its part."""
+    part = METRICS.part(name)
+    return {"name": name, "label": part.LABEL, "unit": part.UNIT, "goal": part.GOAL}
+
+
+def make_plan(study: Study) -> Plan:
+    """The plan of a checked study. Raises StudyError for an arm that can't run, DataError for its data."""
+    from trainers.prepare import fingerprint
+
+    arms = _resolve_arms(study)
+    device = machine.device(study.resources.device)
+    data: dict[str, Any] = {}
+    prints: dict[str, str] = {}  # canonical data options -> fingerprint
+    cells, specs = [], {}
+    by_name = {arm.name: arm for arm in arms}
+    for name, seed in design.blocks([arm.name for arm in arms], study.seeds):
+        recipe = by_name[name].resolved.recipe
+        key = repr(recipe.data)
+        if key not in prints:
+            prints[key] = fingerprint(recipe.data)
+            data[prints[key]] = recipe.data
+        spec = TrialSpec(
+            recipe=identity_document(recipe), seed=seed, ranks=by_name[name].resolved.ranks,
+            threads=study.resources.threads, device=device, data=prints[key],
+        )  # fmt: skip
+        specs.setdefault(spec.id, spec)
+        cells.append(Cell(name, seed, spec.id))
+    slots = machine.slots(study.resources.slots, ranks=study.resources.ranks, threads=study.resources.threads, device=device)
+    return Plan(study, arms, tuple(cells), specs, data, device, slots, _warnings(study, arms))
+
+
+def _resolve_arms(study: Study) -> tuple[PlannedArm, ...]:
+    """Every arm resolved against the base; all that can't run are named at once."""
+    problems, planned = [], []
+    try:
+        arms = design.arms(study.factors, study.design.name, only=study.design.factors, listed=study.design.arms,
+                           never=study.never)  # fmt: skip
+    except PatchError as error:
+        raise StudyError([_problem(study, "design", f"{error}; declare the pair under `never`")]) from None
+    for arm in arms:
+        try:
+            resolved = resolve(study.base, arm.patch, ranks=study.resources.ranks)
+        except ResolveError as error:
+            problems += [_problem(study, f"arm {arm.name}", f"{dotted(path)}: {text}") for path, text in error.errors]
+            continue
+        base = planned[0].resolved.document if planned else resolved.document
+        planned.append(PlannedArm(arm, resolved, differences(base, resolved.document)))
+    if problems:
+        raise StudyError(problems)
+    return tuple(planned)
+
+
+def _problem(study: Study, path: str, message: str) -> Problem:
+    return Problem(str(study.source), 0, 0, path, message)
+
+
+def _warnings(study: Study, arms: tuple[PlannedArm, ...]) -> tuple[str, ...]:
+    found = list(study.warnings)
+    for arm in arms:
+        found += [f"{arm.name}: {text}" for text in arm.resolved.cautions]
+    return tuple(dict.fromkeys(found))
