@@ -1,0 +1,245 @@
+"""The `ablate` command. Thin: each command reads its arguments, calls one function and prints.
+
+The only module that sees the driver, the workers' heads and the reports.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ablate.plan import Plan
+    from ablate.study import Study
+
+app = typer.Typer(
+    help="Controlled experiments for image-to-image GANs: which remedies help, and how sure can one be?",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+)  # fmt: skip
+
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of one under the runs folder.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds results, prepared data and the MLflow store.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=YAML", help="Change any path of the study; may be repeated.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+RUNS = Path("runs")
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """People's own mistakes end in a sentence and an exit code, never in a traceback."""
+    from ablate.executor import CannotLaunch
+    from ablate.ledger import LedgerError
+    from ablate.lock import Busy
+    from ablate.problems import StudyError
+    from ablate.run import CannotRun, Exit, StudyChanged
+    from trainers.layouts._common import DataError
+
+    codes = {
+        StudyError: Exit.usage, StudyChanged: Exit.usage, DataError: Exit.usage, LedgerError: Exit.storage,
+        CannotRun: Exit.environment, CannotLaunch: Exit.environment, Busy: Exit.busy,
+    }  # fmt: skip
+    try:
+        yield
+    except tuple(codes) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(next(code for kind, code in codes.items() if isinstance(error, kind))) from None
+
+
+def find_study(study: str, runs: Path) -> Path:
+    """The file that STUDY names: itself, or the study of that name under the runs folder."""
+    from ablate.problems import Problem, StudyError
+    from ablate.records import StudyFolder
+
+    path = Path(study)
+    if path.is_file():
+        return path
+    stored = StudyFolder(runs, study).study
+    if "/" not in study and stored.is_file():
+        return stored
+    found = "is a folder" if path.is_dir() else "no such file"
+    there = sorted(folder.parent.name for folder in runs.glob("*/study.yaml"))
+    names = f"; under {runs}/ there are: {', '.join(there)}" if there else ""
+    raise StudyError([Problem(study, 0, 0, "", f"{found}; expected a study file such as studies/quick.yaml{names}")])
+
+
+def load(study: str, runs: Path, sets: list[str] | None) -> Study:
+    from ablate.study import load as load_study
+
+    return load_study(find_study(study, runs), sets=sets or ())
+
+
+def planned(study: str, runs: Path, sets: list[str] | None) -> Plan:
+    from ablate.plan import make_plan
+
+    return make_plan(load(study, runs, sets))
+
+
+def show_json(document: Any) -> None:
+    print(json.dumps(document, indent=1))
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to put the starter study.")] = Path(),
+    example: Annotated[str, typer.Option(help="Which of the studies that come with ablate to start from.")] = "quick",
+) -> None:
+    """Write a commented starter study."""
+    from ablate.start import write_starter
+
+    with plain_errors():
+        for path in write_starter(folder, example):
+            print(path)
+
+
+@app.command()
+def check(study: StudyArgument, runs: Runs = RUNS, set: Sets = None) -> None:
+    """Say every mistake in a study, each with its place."""
+    with plain_errors():
+        plan = planned(study, runs, set)
+    for warning in plan.warnings:
+        print(f"caution: {warning}")
+    print(f"{study}: nothing wrong; {len(plan.arms)} arms x {len(plan.study.seeds)} seeds = {len(plan.cells)} trials")
+
+
+@app.command()
+def plan(study: StudyArgument, runs: Runs = RUNS, set: Sets = None, json: Json = False) -> None:
+    """Show arms, trials, what the study could detect and what it costs, before anything runs."""
+    from ablate.planning import describe, document
+    from reports.power import detectable
+
+    with plain_errors():
+        made = planned(study, runs, set)
+        facts = document(made, runs, detectable)
+    if json:
+        show_json(facts)
+    else:
+        print(describe(made, facts))
+
+
+@app.command()
+def run(study: StudyArgument, runs: Runs = RUNS, set: Sets = None) -> None:
+    """Run a study, or go on with it where it stopped; then write the report."""
+    from ablate import run as running
+    from reports import answer, write
+
+    with plain_errors():
+        made = planned(study, runs, set)
+        ended = running.run(made, runs, report=write, summary=answer)
+    print(running_summary(made, ended, study, runs))
+    raise typer.Exit(ended.code)
+
+
+def running_summary(made: Plan, ended: Any, study: str, runs: Path) -> str:
+    """The last lines of `ablate run`: what there is, and what to do next."""
+    from ablate.run import Exit
+
+    again = f"ablate run {study}" + (f" --runs {runs}" if runs != RUNS else "")
+    said = ", ".join(f"{number} {name}" for name, number in ended.counts.items() if number)
+    lines = [f"{len(made.cells)} trials: {said}", f"report: {ended.report}"]
+    if made.study.tracking.mlflow:
+        lines.append("MLflow: ablate ui" + (f" --runs {runs}" if runs != RUNS else ""))
+    if ended.code is Exit.interrupted:
+        lines.append(f"stopped with work left; go on with: {again}")
+    if ended.unreachable:
+        lines.append(f"MLflow could not be brought up to date: {ended.unreachable}; the results are whole under {runs}/")
+    return "\n".join(lines)
+
+
+@app.command()
+def status(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="One study; all of them by default.")] = None,
+    runs: Runs = RUNS, json: Json = False,
+) -> None:  # fmt: skip
+    """Say the truth now, from the folders: what is done, running, waiting, failed."""
+    from ablate.status import describe, study_status
+
+    with plain_errors():
+        names = [find_study_name(study, runs)] if study else sorted(path.parent.name for path in runs.glob("*/plan.json"))
+        found = [study_status(runs, name) for name in names]
+    if json:
+        show_json(found[0] if study else found)
+    else:
+        print("\n".join(describe(one) for one in found) or f"no study has run under {runs}/ yet")
+
+
+def find_study_name(study: str, runs: Path) -> str:
+    """The name of a study that has a folder under `runs`; STUDY is the name or its file."""
+    from ablate.problems import Problem, StudyError
+    from ablate.records import StudyFolder
+
+    name = load(study, runs, None).name if Path(study).is_file() else study
+    if "/" in name or not StudyFolder(runs, name).plan.is_file():
+        raise StudyError([Problem(study, 0, 0, "", f"no study of this name has run under {runs}/")])
+    return name
+
+
+@app.command()
+def show(trial: Annotated[str, typer.Argument(metavar="TRIAL", help="The id of a trial, or its first digits.")],
+         runs: Runs = RUNS, json: Json = False) -> None:  # fmt: skip
+    """Show one trial: recipe, outcome, health, files, and how to apply its generator."""
+    from ablate.show import describe, find_trial, trial_document
+
+    with plain_errors():
+        document = trial_document(find_trial(trial, runs))
+    if json:
+        show_json(document)
+    else:
+        print(describe(document))
+
+
+@app.command()
+def report(study: StudyArgument, runs: Runs = RUNS) -> None:
+    """Write the report again from the study's folder."""
+    from ablate.records import StudyFolder
+    from reports import write
+
+    with plain_errors():
+        name = find_study_name(study, runs)
+        print(write(StudyFolder(runs, name).root))
+
+
+@app.command()
+def ui(runs: Runs = RUNS, port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
+    """Open the MLflow UI over the local store, on 127.0.0.1 only."""
+    from ablate.records import StudyFolder
+    from ablate.start import mlflow_ui
+
+    with plain_errors():
+        raise typer.Exit(mlflow_ui(StudyFolder(runs, ""), port))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of a study file, for editors."""
+    from ablate.schema import schema as study_schema
+
+    show_json(study_schema())
+
+
+@app.command()
+def doctor(runs: Runs = RUNS, json: Json = False) -> None:
+    """Say what works on this machine."""
+    from ablate.doctor import describe, examine
+
+    found = examine(runs)
+    if json:
+        show_json(found)
+    else:
+        print(describe(found))
+    raise typer.Exit(0 if found["ok"] else 4)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""`ablate doctor`: what works on this machine, tried rather than assumed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ablate import machine
+
+# Asked in a process of its own: the driver never imports torch.
+PROBE = """
+import json, torch, torch.distributed as dist
+print(json.dumps({"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available(),
+    "cuda": torch.cuda.is_available(), "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]}))
+"""
+
+
+def examine(runs: Path) -> dict[str, Any]:
+    """Facts and findings; `ok` is False when a study can't run here."""
+    versions = machine.versions()
+    missing = [name for name, version in versions.items() if not version]
+    torch = _torch() if not missing else {"error": f"not installed: {', '.join(missing)}"}
+    problems = [f"not installed: {', '.join(missing)}"] if missing else []
+    problems += [f"torch does not work: {torch['error']}"] if "error" in torch and not missing else []
+    if "error" not in torch and not torch["gloo"]:
+        problems.append("this torch has no gloo: CPU trials on several ranks can't run")
+    if sys.version_info < (3, 11):
+        problems.append(f"Python {platform.python_version()} is too old; 3.11 or newer is needed")
+    if sys.platform != "linux":
+        problems.append(f"{sys.platform} is not supported: ranks and locks rely on Linux")
+    writable = _writable(runs)
+    problems += [] if writable else [f"the runs folder {runs.absolute()} is not writable"]
+    return {
+        "ok": not problems, "problems": problems, "python": platform.python_version(), "platform": platform.platform(),
+        "cores": machine.cores(), "versions": versions, "torch": torch, "runs": str(runs.absolute()),
+    }  # fmt: skip
+
+
+def _torch() -> dict[str, Any]:
+    import json
+
+    found = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=120, check=False)
+    if found.returncode:
+        return {"error": (found.stderr.strip().splitlines() or ["no message"])[-1]}
+    return json.loads(found.stdout)
+
+
+def _writable(folder: Path) -> bool:
+    """Whether the folder, or the nearest one above that exists, can be written to."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return os.access(there, os.W_OK | os.X_OK)
+
+
+def describe(found: dict[str, Any]) -> str:
+    torch = found["torch"]
+    devices = ", ".join(torch.get("devices", ())) or "none"
+    lines = [f"Python {found['python']} on {found['platform']}, {found['cores']} cores", f"CUDA devices: {devices}"]
+    lines += [f"  {name} {version or 'missing'}" for name, version in found["versions"].items()]
+    lines.append("all is well: studies can run here" if found["ok"] else "")
+    return "\n".join(lines + [f"problem: {text}" for text in found["problems"]]).replace("\n\n", "\n")

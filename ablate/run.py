@@ -1,0 +1,217 @@
+"""`ablate run`: from a checked plan to outcomes, projections and the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+import yaml
+
+from ablate import machine
+from ablate.design import BASE
+from ablate.display import Display
+from ablate.driver import Driver, Interrupt, counts
+from ablate.executor import LocalExecutor
+from ablate.ledger import Ledger
+from ablate.lock import hold
+from ablate.patches import differences
+from ablate.plan import Plan
+from ablate.records import Status, StudyFolder, TrialResult, write_atomically
+from ablate.tracking import Tracking
+
+SHOWN_DIFFERENCES = 12
+FREE_BYTES = 200 * 2**20  # below this a study would fill the disk before it ends
+
+
+class Exit(IntEnum):
+    """Exit codes of `ablate run`."""
+
+    done = 0  # every planned trial has its outcome
+    some_failed = 1  # finished, some trials failed; the report says so
+    usage = 2  # a mistake in the study or its data; nothing was started
+    storage = 3  # a store is corrupt, or tracking was unreachable at the end
+    environment = 4  # device, disk, permission, version
+    interrupted = 5  # stopped cleanly with work left
+    busy = 75  # another driver holds this study
+
+
+class StudyChanged(Exception):
+    """The runs folder holds another study under this name; the text shows what differs."""
+
+
+class CannotRun(Exception):
+    """This machine can't run the study as it stands."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a run amounts to: `report` is the report's path, None if there was nothing to report."""
+
+    code: Exit
+    report: Path | None
+    counts: Mapping[str, int]
+    unreachable: str | None = None
+
+
+Report = Callable[[Path], Path]
+Summary = Callable[[Path], str]
+
+
+def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, command: str = "") -> Ended:
+    """Run or resume the plan under `runs`. `report` writes a study folder's report, `summary` reads its answer.
+
+    Raises Busy, StudyChanged, CannotRun, DataError and LedgerError before anything is started.
+    """
+    check_machine(plan, runs)
+    folder = StudyFolder(runs, plan.study.name)
+    with hold(folder.lock):
+        began = time.time()
+        write_plan(plan, folder)
+        executor = LocalExecutor(plan.slots, folder.log)
+        try:
+            return _run(plan, folder, executor, report=report, summary=summary, began=began, command=command)
+        finally:
+            executor.close()
+
+
+def _run(plan, folder, executor, *, report, summary, began, command) -> Ended:
+    left = sum(1 for id in plan.specs if not _ended_on_disk(folder, id))
+    if left:
+        executor.warm_up()  # the launchers load torch while the data is prepared
+    prepare_data(plan, folder)
+    arms = [arm.arm for arm in plan.arms]
+    levels = {factor: [BASE, *levels] for factor, levels in plan.study.factors.items()}
+    ledger = open_ledger(plan, folder, levels, arms)
+    tracking = Tracking.open(
+        plan.study.tracking.mlflow, folder, arms=arms, factors=levels, question=plan.study.question
+    )  # fmt: skip
+    interrupt = Interrupt()
+    interrupt.install()
+    with Display(len(plan.specs), metric=plan.study.metric.name, slots=plan.slots) as display:
+        driver = Driver(plan, folder, executor, ledger, tracking, display, interrupt)
+        try:
+            results = driver.run()
+        except BaseException:
+            tracking.interrupt()
+            tracking.close()
+            raise
+    write_provenance(plan, folder, results, began=began, command=command)
+    path = report(folder.root)
+    if len(results) < len(plan.specs):
+        tracking.interrupt()
+    else:
+        tracking.finish_study(folder.report, summary(folder.report))
+    tracking.close()
+    return Ended(_code(plan, results, tracking.unreachable), path, counts(plan, results), tracking.unreachable)
+
+
+def _code(plan: Plan, results: Mapping[str, TrialResult], unreachable: str | None) -> Exit:
+    if len(results) < len(plan.specs):
+        return Exit.interrupted
+    if unreachable:
+        return Exit.storage
+    failed = any(result.status is Status.failed for result in results.values())
+    return Exit.some_failed if failed else Exit.done
+
+
+def _ended_on_disk(folder: StudyFolder, id: str) -> bool:
+    from ablate.outcome import finished
+
+    return finished(id, folder.trial(id)) is not None
+
+
+def open_ledger(plan: Plan, folder: StudyFolder, levels: Mapping[str, list[str]], arms) -> Ledger:
+    metric = plan.to_json()["metric"]
+    return Ledger(folder.optuna, study_name=plan.study.name, goal=metric["goal"], metric=metric["name"],
+                  factors=levels, arms=arms)  # fmt: skip
+
+
+# -- before anything starts ---------------------------------------------------------------------
+
+
+def check_machine(plan: Plan, runs: Path) -> None:
+    """Raises CannotRun where the device, the disk or a permission would stop the study."""
+    if plan.device == "cuda" and (found := machine.gpus()) < (asked := max(spec.ranks for spec in plan.specs.values())):
+        raise CannotRun(
+            f"resources: {asked} ranks on CUDA need {asked} GPUs, this machine shows {found};"
+            " set resources.ranks to what there is, or resources.device to cpu"
+        )
+    try:
+        runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stated = os.statvfs(runs)
+    except OSError as error:
+        raise CannotRun(f"the runs folder can't be made: {runs}: {error.strerror}") from None
+    if not os.access(runs, os.W_OK | os.X_OK):
+        raise CannotRun(f"the runs folder is not writable: {runs}")
+    if stated.f_bavail * stated.f_frsize < FREE_BYTES:
+        free = stated.f_bavail * stated.f_frsize / 2**20
+        raise CannotRun(f"{runs}: {free:.0f} MiB are free, at least {FREE_BYTES // 2**20} MiB are needed")
+
+
+def write_plan(plan: Plan, folder: StudyFolder) -> None:
+    """Write study.yaml and plan.json once; a plan that differs from the one on disk raises StudyChanged."""
+    folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    document = plan.to_json()
+    if folder.plan.exists():
+        before = json.loads(folder.plan.read_text())
+        if before["hash"] != document["hash"]:
+            raise StudyChanged(_what_changed(folder, before, document))
+        return
+    write_atomically(folder.study, yaml.safe_dump(plan.study.text, sort_keys=False, allow_unicode=True))
+    write_atomically(folder.plan, json.dumps(document, indent=1))
+
+
+def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:
+    """Arms by name rather than by place, so that one more arm does not shift all others."""
+    for document in (before, now):
+        document["arms"] = {arm["name"]: arm for arm in document["arms"]}
+        document["seeds"] = {str(seed): True for seed in document["seeds"]}
+    changed = differences(_without(before, "hash", "cells"), _without(now, "hash", "cells"))
+    lines = [f"  {path}: {old!r} -> {new!r}" for path, (old, new) in changed.items()]
+    more = [f"  ... and {len(lines) - SHOWN_DIFFERENCES} more"] if len(lines) > SHOWN_DIFFERENCES else []
+    return "\n".join((
+        f"{folder.root} holds another study under the name {folder.name!r}; what differs:",
+        *lines[:SHOWN_DIFFERENCES], *more,
+        "give this one another name (--set name=...), or another runs folder (--runs)",
+    ))  # fmt: skip
+
+
+def _without(document: Mapping, *keys: str) -> dict:
+    return {key: value for key, value in document.items() if key not in keys}
+
+
+def prepare_data(plan: Plan, folder: StudyFolder) -> None:
+    """Decode the tiles of every data set of the plan once; they are shared by all trials and ranks."""
+    from trainers.prepare import prepare
+
+    for options in plan.data.values():
+        prepare(options, folder.cache)
+
+
+# -- after ----------------------------------------------------------------------------------------
+
+
+def write_provenance(plan: Plan, folder: StudyFolder, results: Mapping[str, TrialResult], *, began: float,
+                     command: str) -> None:  # fmt: skip
+    """What depends on machine, time and cost: kept apart, since comparisons of reports leave it out."""
+    seconds = sum(result.seconds for result in results.values())
+    document = {
+        "command": command or shlex.join(["ablate", *sys.argv[1:]]),
+        "host": socket.gethostname(), "platform": platform.platform(), "cores": machine.cores(), "gpus": machine.gpus(),
+        "device": plan.device, "slots": plan.slots, "python": platform.python_version(),
+        "versions": machine.versions(), "started": began, "ended": time.time(),
+        "trial_seconds": seconds, "core_hours": seconds * plan.study.resources.ranks * plan.study.resources.threads / 3600,
+        "sets": list(plan.study.sets),
+    }  # fmt: skip
+    if folder.provenance.exists() and not results:
+        return
+    write_atomically(folder.provenance, json.dumps(document, indent=1))

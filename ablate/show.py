@@ -1,0 +1,74 @@
+"""`ablate show`: one trial, from its folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ablate import events
+from ablate.problems import Problem, StudyError
+from ablate.records import TrialFolder
+
+APPLY = """\
+import torch
+from trainers.apply import load_generator
+generator = load_generator({path!r})   # SAR to optical, both in [-1, 1]
+with torch.no_grad():
+    optical = generator(torch.zeros(1, generator.bands_in, {tile}, {tile}))"""
+
+
+def find_trial(id: str, runs: Path) -> TrialFolder:
+    """The folder of the trial whose id starts with these digits. Raises StudyError if it is not one."""
+    found = sorted(path.parent for path in runs.glob(f"*/trials/{id}*/spec.json")) if id.isalnum() else []
+    if len(found) == 1:
+        return TrialFolder(found[0])
+    if not found:
+        message = f"no trial whose id starts so under {runs}/; `ablate status STUDY` lists them"
+    else:
+        message = f"{len(found)} trials start so: {', '.join(str(path.relative_to(runs)) for path in found[:6])}"
+    raise StudyError([Problem(id, 0, 0, "", message)])
+
+
+def trial_document(folder: TrialFolder) -> dict[str, Any]:
+    """Everything there is to say about a trial, as plain data."""
+    spec = json.loads(folder.spec.read_text())["spec"]
+    result = events.fold(spec["id"], events.read(folder.events))
+    health = {
+        key: rows[-1][2] for (split, key), rows in result.curves.items() if split == "train" and key.startswith("health/")
+    }
+    files = sorted(path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*") if path.is_file())
+    return {
+        "id": spec["id"], "study": folder.root.parent.parent.name, "arms": _arms(folder, spec["id"]), "seed": spec["seed"],
+        "status": str(result.status), "why": result.why, "steps": result.steps, "images": result.images,
+        "seconds": round(result.seconds, 2), "scores": dict(result.scores), "health": health,
+        "warnings": list(result.warnings), "recipe": spec["recipe"], "ranks": spec["ranks"],
+        "threads": spec["threads"], "device": spec["device"], "data": spec["data"], "folder": str(folder.root), "files": files,
+    }  # fmt: skip
+
+
+def _arms(folder: TrialFolder, id: str) -> list[str]:
+    plan = json.loads((folder.root.parent.parent / "plan.json").read_text())
+    return [cell["arm"] for cell in plan["cells"] if cell["trial"] == id]
+
+
+def describe(document: dict[str, Any]) -> str:
+    """The trial for people: outcome first, then recipe, health and files."""
+    d = document
+    head = f"{d['id']}  {' = '.join(d['arms'])} · seed {d['seed']} of {d['study']}"
+    outcome = f"{d['status']} after {d['steps']} generator updates, {d['images']} images, {d['seconds']:.1f} s"
+    lines = [head, outcome + (f": {d['why']}" if d["why"] else "")]
+    lines += ["", "scores (validation)", *_rows(d["scores"]), "", "health (last window)", *_rows(d["health"])]
+    lines += [f"  {warning}" for warning in d["warnings"]]
+    lines += ["", "recipe", *(f"  {key}: {json.dumps(value)}" for key, value in d["recipe"].items())]
+    lines += [f"  ranks: {d['ranks']}, threads: {d['threads']}, device: {d['device']}, data: {d['data']}"]
+    lines += ["", f"files in {d['folder']}", *(f"  {name}" for name in d["files"])]
+    generator = "checkpoints/generator.pt"
+    if generator in d["files"]:
+        code = APPLY.format(path=f"{d['folder']}/{generator}", tile=d["recipe"]["data"]["tile"])
+        lines += ["", "apply its generator", *(f"  {line}" for line in code.splitlines())]
+    return "\n".join(lines)
+
+
+def _rows(values: dict[str, float]) -> list[str]:
+    return [f"  {key:<28} {value:.6g}" for key, value in sorted(values.items())]

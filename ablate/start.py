@@ -1,0 +1,57 @@
+"""Getting started: a starter study, and the tracking UI."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from ablate.problems import Problem, StudyError, no_such
+from ablate.records import StudyFolder
+from ablate.run import CannotRun
+
+SCHEMA = "study.schema.json"
+
+
+def examples() -> list[str]:
+    """Names of the studies that come with the package."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in files("studies").iterdir() if entry.name.endswith(".yaml"))
+
+
+def write_starter(folder: Path, example: str) -> list[Path]:
+    """Copy a study, what it extends and the editors' schema into `folder`; never over an existing file."""
+    if example not in examples():
+        raise StudyError([Problem("--example", 0, 0, "", no_such("study", example, examples()))])
+    source = files("studies")
+    names = [f"{example}.yaml", SCHEMA]
+    parent = _extended(source.joinpath(names[0]).read_text())
+    names += [parent] if parent else []
+    targets = [folder / name for name in names]
+    taken = [path for path in targets if path.exists() and path.name != SCHEMA]
+    if taken:
+        raise StudyError([Problem(str(path), 0, 0, "", "is there already; it is left as it is") for path in taken])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, target in zip(names, targets, strict=True):
+        target.write_text(source.joinpath(name).read_text())
+    return targets
+
+
+def _extended(text: str) -> str | None:
+    lines = (line for line in text.splitlines() if line.startswith("extends:"))
+    return next((line.split(":", 1)[1].strip() for line in lines), None)
+
+
+def mlflow_ui(folder: StudyFolder, port: int) -> int:
+    """Serve MLflow's UI over the store under the runs folder until it is stopped; its exit code."""
+    if not folder.mlflow.exists():
+        raise CannotRun(f"there is no MLflow store yet: {folder.mlflow}; run a study first")
+    store = f"sqlite:///{folder.mlflow.absolute()}"
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1"]
+    command += ["--default-artifact-root", folder.artifacts.absolute().as_uri(), "--port", str(port), "--workers", "1"]
+    print(f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    try:
+        return subprocess.run(command, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, check=False).returncode
+    except KeyboardInterrupt:
+        return 0

@@ -1,0 +1,53 @@
+"""`ablate status`: the truth now, read from the folders, also about a driver that is dead."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ablate import events
+from ablate.lock import is_held
+from ablate.records import Status, StudyFolder, TrialFolder
+
+
+def study_status(runs: Path, name: str) -> dict[str, Any]:
+    """Study, state (running, finished or stopped), counts of cells, and each trial."""
+    folder = StudyFolder(runs, name)
+    cells = json.loads(folder.plan.read_text())["cells"]
+    alive = is_held(folder.lock)
+    trials = {cell["trial"]: _trial(folder.trial(cell["trial"]), alive) for cell in cells}
+    counts = Counter(trials[cell["trial"]]["state"] for cell in cells)
+    waiting = counts["running"] + counts["waiting"]
+    state = "running" if alive else "stopped" if waiting else "finished"
+    names = [*Status, "running", "waiting"]
+    return {
+        "study": name, "state": state, "counts": {str(key): counts[str(key)] for key in names},
+        "trials": [{**cell, **trials[cell["trial"]]} for cell in cells],
+    }  # fmt: skip
+
+
+def _trial(folder: TrialFolder, driver_alive: bool) -> dict[str, Any]:
+    """A trial without its end is running under a living driver, and waits to be taken up under a dead one."""
+    stream = events.read(folder.events)
+    ended = next((event for event in stream if isinstance(event, events.Ended)), None)
+    step = max((event.step for event in stream if isinstance(event, events.Measured)), default=0)
+    if ended:
+        return {"state": ended.status, "step": ended.step, "why": ended.why}
+    return {"state": "running" if stream and driver_alive else "waiting", "step": step, "why": ""}
+
+
+def describe(status: dict[str, Any]) -> str:
+    """The status in a few lines; trials that need a look are named."""
+    counts = ", ".join(f"{number} {name}" for name, number in status["counts"].items() if number)
+    lines = [f"{status['study']}: {status['state']}; {len(status['trials'])} trials: {counts}"]
+    for trial in status["trials"]:
+        name = f"  {trial['arm']} · seed {trial['seed']} ({trial['trial']})"
+        if trial["state"] == "running":
+            lines.append(f"{name} running, {trial['step']} generator updates done")
+        elif trial["state"] not in ("done", "waiting"):
+            lines.append(f"{name} {trial['state']}: {trial['why']}")
+    if status["state"] == "stopped":
+        lines.append(f"  no driver is alive; go on with: ablate run {status['study']}")
+    return "\n".join(lines)
