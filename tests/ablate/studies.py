@@ -1,0 +1,148 @@
+"""A study small enough to run for real in tests, and ways to run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ablate import events
+from ablate.records import StudyFolder
+
+STUDY = """\
+name: tiny
+question: Does anything change?
+base:
+  data: {layout: synthetic, tile: 32, scenes: 4, size: 64}
+  generator: {name: unet, width: 4, norm: instance}
+  discriminator: {name: patchgan, width: 4, layers: 2, norm: instance}
+  batch: 4
+  budget: {generator_updates: 6}
+  evaluate: {every: 3}
+factors:
+  lr_ratio:
+    half: {optimizer.lr_ratio: 0.5}
+design: one_at_a_time
+seeds: 2
+metric: {name: gmsd, smallest_effect: 0.005}
+also: [psnr, mae]
+resources: {ranks: 2}
+"""
+CELLS = 4
+
+
+def write(folder: Path, text: str = STUDY) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "tiny.yaml"
+    path.write_text(text)
+    return path
+
+
+def ablate(*arguments: object, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end in `cwd`."""
+    return subprocess.run(_command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
+
+
+def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        _command(*arguments), cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )  # fmt: skip
+
+
+def _command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "ablate.cli", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """The caller's, without a tracking server that it may know."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+    """Poll until the condition holds; fails with `what` when it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+def measured(folder: StudyFolder) -> int:
+    """Measurements on disk, over all trials."""
+    streams = folder.root.glob("trials/*/events.jsonl")
+    return sum(isinstance(event, events.Measured) for path in streams for event in events.read(path))
+
+
+def descendants(pid: int) -> set[int]:
+    """Pids of all living processes below `pid`."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended between the listing and the reading
+        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, queue = set(), [pid]
+    while queue:
+        queue += [child for child in children.get(queue.pop(), ()) if child not in found and not found.add(child)]
+    return found
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those that live (a zombie does not)."""
+
+    def living(pid: int) -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        except OSError:
+            return False
+
+    return {pid for pid in pids if living(pid)}
+
+
+def kill(process: subprocess.Popen[str]) -> set[int]:
+    """SIGKILL the driver alone; the pids that lived below it."""
+    below = descendants(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return below
+
+
+def scores(folder: StudyFolder) -> dict[str, dict[str, float]]:
+    """Final scores of every trial, by id."""
+    return {
+        path.parent.name: dict(events.fold(path.parent.name, events.read(path)).scores)
+        for path in folder.root.glob("trials/*/events.jsonl")
+    }
+
+
+def plan(folder: StudyFolder) -> dict:
+    return json.loads(folder.plan.read_text())
+
+
+def optuna_states(folder: StudyFolder) -> dict[str, list[str]]:
+    """Cell -> states of its Optuna trials."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder.optuna}")
+    found: dict[str, list[str]] = {}
+    for trial in study.trials:
+        found.setdefault(trial.user_attrs["cell"], []).append(trial.state.name)
+    return found
+
+
+def mlflow_runs(folder: StudyFolder) -> dict[str, list[str]]:
+    """Cell (`parent` for the study's own) -> states of its MLflow runs."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder.mlflow}")
+    experiment = client.get_experiment_by_name(folder.name)
+    found: dict[str, list[str]] = {}
+    for run in client.search_runs([experiment.experiment_id], max_results=1000):
+        found.setdefault(run.data.tags.get("ablate.cell") or "parent", []).append(run.info.status)
+    return found

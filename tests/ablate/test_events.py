@@ -1,0 +1,114 @@
+"""The event stream: any chunking reads the same, and a kill at any byte loses no whole line."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ablate import events
+from ablate.records import Status
+
+numbers = st.floats(allow_nan=True, allow_infinity=True)
+keys = st.sampled_from(["psnr", "term/l1", "health/sign_rate"])
+
+
+@st.composite
+def streams(draw):
+    """A plausible stream: a start, measurements in steps, perhaps an end."""
+    clock = iter(range(1000))
+    found = [events.Started(time=next(clock), world_size=2, threads=1, device="cpu")]
+    for step in range(1, draw(st.integers(0, 6)) + 1):
+        values = draw(st.dictionaries(keys, numbers, min_size=1))
+        split = draw(st.sampled_from(["train", "validation"]))
+        found.append(events.Measured(time=next(clock), step=step, images=4 * step, split=split, values=values))
+    if draw(st.booleans()):
+        status = draw(st.sampled_from(["done", "diverged"]))
+        found.append(events.Ended(time=next(clock), step=9, images=36, status=status, why="", seconds=1.0))
+    return found
+
+
+def same(a: object, b: object) -> bool:
+    """Equality in which NaN equals NaN."""
+    return repr(a) == repr(b)
+
+
+@given(streams())
+def test_every_event_survives_its_line(found):
+    assert same([events.from_line(events.to_line(event)) for event in found], found)
+
+
+@given(streams(), st.data())
+def test_any_chunking_reads_the_same(tmp_path_factory, found, data):
+    text = "".join(map(events.to_line, found)).encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=6)))
+    path = tmp_path_factory.mktemp("chunks") / "events.jsonl"
+    reader, read = events.EventReader(path), []
+    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+        with open(path, "ab") as file:
+            file.write(text[start:end])
+        read += reader.new()
+    assert same(read, found)
+
+
+@given(streams())
+def test_folding_twice_and_replaying_lines_changes_nothing(found):
+    once = events.fold("t", found)
+    assert same(once, events.fold("t", found))
+    again = [event for event in found if not isinstance(event, events.Ended)]
+    ended = [event for event in found if isinstance(event, events.Ended)]
+    assert same(once.curves, events.fold("t", again + again + ended).curves)
+
+
+def test_every_prefix_of_a_stream_reopens_with_all_its_whole_lines(tmp_path):
+    path = tmp_path / "events.jsonl"
+    writer = events.EventWriter(path, clock=lambda: 1.0)
+    for step in range(1, 4):
+        writer.append(events.Measured, step=step, images=step, split="train", values={"loss": float(step)})
+    writer.close()
+    whole = path.read_bytes()
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        complete = whole[:length].count(b"\n")
+        assert len(events.read(path)) == complete
+        reopened = events.EventWriter(path, clock=lambda: 2.0)
+        reopened.append(events.Ended, step=3, images=3, status="done")
+        reopened.close()
+        assert [event.kind for event in events.read(path)] == ["measured"] * complete + ["ended"]
+
+
+def test_after_a_resume_the_first_line_of_a_value_stands():
+    def at(value: float, attempt: int) -> events.Measured:
+        return events.Measured(time=0, attempt=attempt, step=5, images=5, split="validation", values={"psnr": value})
+
+    assert events.fold("t", [at(20.0, 1), at(21.0, 2)]).scores == {"psnr": 20.0}
+
+
+def test_without_an_end_a_trial_has_failed_with_the_given_reason():
+    result = events.fold("t", [events.Started(time=0, world_size=1, threads=1, device="cpu")], why="killed")
+    assert (result.status, result.why) == (Status.failed, "killed")
+
+
+def test_numbers_that_json_does_not_know_travel(tmp_path):
+    line = events.to_line(events.Measured(time=0, step=1, images=1, split="train", values={"a": math.inf, "b": math.nan}))
+    assert "Infinity" not in line and "NaN" not in line
+    values = events.from_line(line).values
+    assert values["a"] == math.inf and math.isnan(values["b"])
+
+
+@pytest.mark.parametrize("line", ["", "{}", "[]", '{"event": "born"}', "not json", '{"event": "ended"}'])
+def test_what_is_no_event_is_refused(line):
+    with pytest.raises(ValueError):
+        events.from_line(line)
+
+
+def test_seconds_are_the_sum_over_attempts_without_the_time_between():
+    def start(time: float, attempt: int) -> events.Started:
+        return events.Started(time=time, attempt=attempt, world_size=1, threads=1, device="cpu")
+
+    def value(time: float, attempt: int) -> events.Measured:
+        return events.Measured(time=time, attempt=attempt, step=1, images=1, split="train", values={"x": 1.0})
+
+    assert events.fold("t", [start(0, 1), value(5, 1), start(100, 2), value(103, 2)]).seconds == 8

@@ -1,0 +1,125 @@
+"""`ablate run` for real: two gloo ranks a trial, SQLite MLflow and Optuna, kills and interruptions."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from ablate.records import StudyFolder
+from tests.ablate import studies
+
+CELL_NAMES = {f"{arm}/{seed}" for arm in ("base", "lr_ratio=half") for seed in (1, 2)}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A study that ran undisturbed: its folder and what the command said."""
+    root = tmp_path_factory.mktemp("whole")
+    studies.write(root)
+    done = studies.ablate("run", "tiny.yaml", cwd=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return StudyFolder(root / "runs", "tiny"), done
+
+
+def assert_every_cell_ran_once(folder: StudyFolder) -> None:
+    assert studies.optuna_states(folder) == {cell: ["COMPLETE"] for cell in CELL_NAMES}
+    assert studies.mlflow_runs(folder) == {"parent": ["FINISHED"], **{cell: ["FINISHED"] for cell in CELL_NAMES}}
+    planned = {cell["trial"] for cell in studies.plan(folder)["cells"]}
+    assert {path.name for path in (folder.root / "trials").iterdir()} == planned
+    assert set(studies.scores(folder)) == planned
+
+
+def test_a_study_runs_to_its_report_with_one_record_per_cell(whole):
+    folder, done = whole
+    assert_every_cell_ran_once(folder)
+    assert "4 trials: 4 done" in done.stdout
+    assert f"report: {folder.report.relative_to(folder.runs.parent)}" in done.stdout
+    report = (folder.report / "report.md").read_text()
+    assert "lr\\_ratio=half" in report or "lr_ratio=half" in report
+
+
+def test_progress_is_plain_lines_when_nobody_watches(whole):
+    _, done = whole
+    assert "[4/4] lr_ratio=half · seed 2  done" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_a_finished_study_is_found_finished_and_its_report_has_the_same_bytes(whole):
+    folder, _ = whole
+    before = (folder.report / "table.csv").read_bytes(), {p: p.stat().st_mtime_ns for p in folder.root.glob("trials/*/*")}
+    again = studies.ablate("run", "tiny.yaml", cwd=folder.runs.parent)
+    assert again.returncode == 0 and "4 trials: 4 done" in again.stdout
+    after = (folder.report / "table.csv").read_bytes(), {p: p.stat().st_mtime_ns for p in folder.root.glob("trials/*/*")}
+    assert before == after
+    assert_every_cell_ran_once(folder)
+
+
+def test_results_are_private(whole):
+    folder, _ = whole
+    assert folder.runs.stat().st_mode & 0o077 == 0
+    assert folder.mlflow.stat().st_mode & 0o077 == 0
+
+
+def test_another_study_under_the_same_name_is_refused_with_what_differs(whole):
+    folder, _ = whole
+    refused = studies.ablate("run", "tiny.yaml", "--set", "base.batch=2", cwd=folder.runs.parent)
+    assert refused.returncode == 2
+    assert "base.batch: 4 -> 2" in refused.stderr and "--set name=" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_status_show_and_report_read_the_folders(whole):
+    folder, _ = whole
+    cwd = folder.runs.parent
+    assert "tiny: finished; 4 trials: 4 done" in studies.ablate("status", cwd=cwd).stdout
+    trial = studies.plan(folder)["cells"][0]["trial"]
+    shown = studies.ablate("show", trial[:8], cwd=cwd)
+    assert shown.returncode == 0 and "load_generator" in shown.stdout and "base · seed 1" in shown.stdout
+    table = (folder.report / "table.csv").read_bytes()
+    assert studies.ablate("report", "tiny", cwd=cwd).returncode == 0
+    assert (folder.report / "table.csv").read_bytes() == table
+
+
+def test_the_five_lines_that_show_prints_apply_the_generator(whole):
+    import subprocess
+    import sys
+
+    folder, _ = whole
+    shown = studies.ablate("show", studies.plan(folder)["cells"][0]["trial"], cwd=folder.runs.parent).stdout
+    code = "\n".join(line[2:] for line in shown.split("apply its generator\n")[1].splitlines())
+    code += "\nprint(tuple(optical.shape), float(optical.abs().max()) <= 1)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder.runs.parent, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "(1, 3, 32, 32) True", done.stderr
+
+
+def test_killed_and_started_again_every_trial_runs_once_with_the_same_numbers(whole, tmp_path):
+    reference, _ = whole
+    studies.write(tmp_path)
+    folder = StudyFolder(tmp_path / "runs", "tiny")
+    process = studies.start("run", "tiny.yaml", cwd=tmp_path)
+    studies.wait_until(lambda: studies.measured(folder) >= 10, seconds=120, what="the second trial measures")
+    below = studies.kill(process)
+    studies.wait_until(lambda: not studies.alive(below), seconds=10, what="no process outlives the driver")
+    assert "stopped" in studies.ablate("status", cwd=tmp_path).stdout
+    done = studies.ablate("run", "tiny.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_every_cell_ran_once(folder)
+    assert studies.scores(folder) == studies.scores(reference)
+    assert (folder.report / "table.csv").read_bytes() == (reference.report / "table.csv").read_bytes()
+
+
+def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_turned_away(tmp_path):
+    studies.write(tmp_path)
+    folder = StudyFolder(tmp_path / "runs", "tiny")
+    process = studies.start("run", "tiny.yaml", cwd=tmp_path)
+    studies.wait_until(lambda: studies.measured(folder) >= 1, seconds=120, what="a trial measures")
+    second = studies.ablate("run", "tiny.yaml", cwd=tmp_path)
+    assert second.returncode == 75 and f"pid {process.pid}" in second.stderr
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 5, said
+    assert "go on with: ablate run tiny.yaml" in said
+    assert "RUNNING" not in {state for states in studies.mlflow_runs(folder).values() for state in states}
+    assert studies.ablate("run", "tiny.yaml", cwd=tmp_path).returncode == 0
+    assert_every_cell_ran_once(folder)
