@@ -7,6 +7,7 @@ and cut off when a worker takes the file up again.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -115,19 +116,21 @@ def from_line(line: str) -> Event:
 class EventWriter:
     """Appends whole lines; `sync` makes what was appended durable.
 
-    Opening cuts off a torn last line left by a killed writer.
+    Opening waits for the kernel lock of an earlier writer that is still dying, then cuts off the
+    torn last line it may have left: a stream never has two writers.
     """
 
     def __init__(self, path: Path, *, attempt: int = 1, clock: Callable[[], float] = time.time):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._attempt, self._clock = attempt, clock
+        self.attempt, self._clock = attempt, clock
         self._file = open(path, "ab+")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
         self._file.seek(0)
         whole = self._file.read().rfind(b"\n") + 1
         self._file.truncate(whole)
 
     def append(self, kind: type[Event], **fields: Any) -> Event:
-        event = kind(time=self._clock(), attempt=self._attempt, **fields)
+        event = kind(time=self._clock(), attempt=self.attempt, **fields)
         self._file.write(to_line(event).encode())
         self._file.flush()
         return event

@@ -156,7 +156,8 @@ def _problem(study: Study, path: str, message: str) -> Problem:
 
 
 def _warnings(study: Study, arms: tuple[PlannedArm, ...]) -> tuple[str, ...]:
-    found = list(study.warnings)
-    for arm in arms:
-        found += [f"{arm.name}: {text}" for text in arm.resolved.cautions]
-    return tuple(dict.fromkeys(found))
+    """The study's own, which cover single levels, and what only a combination brings up."""
+    base = set(arms[0].resolved.cautions)
+    combined = [arm for arm in arms if len(arm.arm.changes) > 1]
+    found = [f"{arm.name}: {text}" for arm in combined for text in arm.resolved.cautions if text not in base]
+    return (*study.warnings, *found)

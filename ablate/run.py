@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-import yaml
-
 from ablate import machine
 from ablate.design import BASE
 from ablate.display import Display
@@ -27,6 +25,7 @@ from ablate.patches import differences
 from ablate.plan import Plan
 from ablate.records import Status, StudyFolder, TrialResult, write_atomically
 from ablate.tracking import Tracking
+from ablate.yamlfile import write_yaml
 
 SHOWN_DIFFERENCES = 12
 FREE_BYTES = 200 * 2**20  # below this a study would fill the disk before it ends
@@ -166,7 +165,7 @@ def write_plan(plan: Plan, folder: StudyFolder) -> None:
         if before["hash"] != document["hash"]:
             raise StudyChanged(_what_changed(folder, before, document))
         return
-    write_atomically(folder.study, yaml.safe_dump(plan.study.text, sort_keys=False, allow_unicode=True))
+    write_atomically(folder.study, write_yaml(plan.study.text))
     write_atomically(folder.plan, json.dumps(document, indent=1))
 
 

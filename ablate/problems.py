@@ -1,0 +1,83 @@
+"""Problems: what is wrong in a file, where, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+SHOWN = 60  # characters of a found value that a message repeats
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One mistake. `line` and `column` count from 1; line 0 means that the place has no lines."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return ": ".join(part for part in (where, self.path, self.message) if part)
+
+
+class StudyError(Exception):
+    """All mistakes of a study at once, in the order of the file; as text, one line each."""
+
+    def __init__(self, problems: Iterable[Problem]):
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """A key path as people write it: `factors.loss.l1`, `seeds[2]`."""
+    text = ""
+    for key in path:
+        text += f"[{key}]" if isinstance(key, int) else f".{key if len(key) <= SHOWN else key[:SHOWN] + '...'}"
+    return text.removeprefix(".")
+
+
+def no_such(noun: str, name: object, allowed: Iterable[str]) -> str:
+    """`no such objective: 'hinge2'; there are hinge, lsgan, vanilla; did you mean hinge?`"""
+    allowed = sorted(allowed)
+    there = f"there are {', '.join(allowed)}" if len(allowed) > 1 else f"there is {', '.join(allowed) or 'none'}"
+    return f"no such {noun}: {quoted(str(name))}; {there}{did_you_mean(str(name), allowed)}"
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """`; did you mean hinge?`, or nothing where nothing is near."""
+    folded = {word.lower(): word for word in allowed}
+    near = difflib.get_close_matches(name[:SHOWN].lower(), folded, n=1, cutoff=0.6)
+    return f"; did you mean {folded[near[0]]}?" if near else ""
+
+
+def shown(value: Any) -> str:
+    """What was found, in words: `text 'fast'`, `a list`, `nothing`; never a password."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return f"text {quoted(value)}"
+    if isinstance(value, dict):
+        return f"a mapping of {', '.join(map(str, list(value)[:3]))}" if value else "an empty mapping"
+    text = ", ".join(item if isinstance(item, str) else shown(item) for item in value)
+    return without_password(f"[{text}]") if len(text) <= SHOWN else f"a list of {len(value)}"
+
+
+def quoted(text: str) -> str:
+    text = without_password(text)
+    return repr(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")
+
+
+def without_password(text: str) -> str:
+    """The text with `user:password@` and `password=...` of any URL in it blotted out."""
+    text = re.sub(r"//\S*@", "//***@", text)
+    return re.sub(r"(?i)([?&;](?:password|passwd|pwd|token|key|secret)=)[^&;\s]*", r"\1***", text)

@@ -1,0 +1,248 @@
+"""Study: the question, the recipe that every arm changes, and how it is asked; read from YAML.
+
+`load` gives a study only if nothing in it is wrong; otherwise all mistakes at once, each located.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from ablate.factors import Factors, check_slug, read_design, read_factors, read_never
+from ablate.problems import no_such, shown, without_password
+from ablate.records import StudyFolder
+from ablate.resolve import place_paths
+from ablate.sources import Sources, gather
+from ablate.validate import stand_in, validate
+from trainers.families import METRICS
+from trainers.options import Bounds, Count, NonNegative, options
+
+MAX_SEEDS, MAX_SEED = 1000, 2**31 - 1
+# A study's folder lies beside these in the runs folder.
+_BESIDE = tuple(getattr(StudyFolder(Path(), ""), name).name for name in ("mlflow", "artifacts", "cache"))
+
+
+@options
+class Metric:
+    """What ranks the arms. Effects smaller than `smallest_effect` (in the metric's unit) don't matter to you."""
+
+    name: str
+    split: Literal["validation"] = "validation"
+    smallest_effect: NonNegative = 0.0
+
+
+@options
+class Failure:
+    """What a diverged or collapsed trial is worth in the ranking: that of the mean-colour predictor, or a number."""
+
+    score: Literal["mean_colour"] | float = "mean_colour"
+
+
+@options
+class Resources:
+    """Where trials run. `slots` trials run at a time, each on `ranks` DDP ranks with `threads` CPU threads."""
+
+    executor: Literal["local"] = "local"
+    ranks: Annotated[int, Bounds(low=1, high=1024)] = 1
+    slots: Literal["auto"] | Count = "auto"
+    threads: Annotated[int, Bounds(low=1, high=1024)] = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@options
+class Tracking:
+    """MLflow: `auto` (MLFLOW_TRACKING_URI, else sqlite in the runs folder), a tracking URI, or null for none."""
+
+    mlflow: str | None = "auto"
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which arms are run: of these `factors` (empty: of all), or the `arms` of a list (name -> factor -> level)."""
+
+    name: str = "one_at_a_time"
+    factors: tuple[str, ...] = ()
+    arms: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study. `base` is complete (resolve it with a level's patch); files in it are absolute."""
+
+    name: str
+    question: str
+    trainer: str
+    base: dict[str, Any]
+    factors: Factors  # factor -> level -> patch
+    never: tuple[Mapping[str, tuple[str, ...]], ...]
+    design: Design
+    seeds: tuple[int, ...]
+    metric: Metric
+    also: tuple[str, ...]
+    failure: Failure
+    resources: Resources
+    tracking: Tracking
+    sets: tuple[str, ...]
+    source: Path
+    text: dict[str, Any]  # the merged document: as a file it reads back as this study
+    warnings: tuple[str, ...] = ()
+
+
+SECTIONS: dict[str, type] = {"metric": Metric, "failure": Failure, "resources": Resources, "tracking": Tracking}
+TRAINERS = ("pix2pix",)
+KEYS = (
+    "name", "question", "trainer", "extends", "base", "factors", "never", "design", "seeds",
+    "metric", "also", "failure", "resources", "tracking",
+)  # fmt: skip
+
+
+def load(path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None) -> Study:
+    """The study in the file `path`, with `sets` (`PATH=YAML`) applied; relative paths start from `cwd`.
+
+    Raises StudyError with every mistake in it.
+    """
+    cwd = (cwd or Path.cwd()).absolute()
+    sources = gather(path, sets=sets, cwd=cwd)
+    _drop_nulls(sources)
+    for key in [key for key in sources.data if key not in KEYS]:
+        sources.refuse((key,), no_such("key", key, KEYS))
+    _make_places_absolute(sources)
+    parts = {key: _section(sources, key, cls) for key, cls in SECTIONS.items()}
+    base = sources.data["base"]
+    if not isinstance(base, Mapping):
+        sources.refuse(("base",), f"expected the recipe that every arm changes, found {shown(base)}")
+        raise sources.error()
+    factors, warnings = read_factors(sources, base, ranks=parts["resources"].ranks)
+    design = Design(*read_design(sources, factors))
+    study = Study(
+        name=_name(sources), question=_question(sources), trainer=_trainer(sources), base=dict(base),
+        factors=factors, never=read_never(sources, factors), design=design,
+        seeds=_seeds(sources), also=_also(sources, parts["metric"]), sets=tuple(sets),
+        source=(cwd / path).resolve(), text=_text(sources.data), warnings=tuple(warnings), **parts,
+    )  # fmt: skip
+    if sources.problems:
+        raise sources.error()
+    return study
+
+
+def _drop_nulls(sources: Sources) -> None:
+    """A key left empty says nothing; `base` and `factors` without content are mistakes of their own."""
+    kept = ("base", "factors")
+    sources.data = {key: value for key, value in sources.data.items() if value is not None or key in kept}
+
+
+def _text(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: data[key] for key in KEYS if key in data}
+
+
+def _section(sources: Sources, key: str, cls: type) -> Any:
+    raw = sources.data.get(key, {})
+    if key == "metric" and key not in sources.data:
+        sources.refuse((key,), "is missing; expected a mapping such as {name: psnr}")
+        return Metric(name="")
+    found, errors = validate(cls, raw)
+    for path, message in errors:
+        sources.refuse((key, *path), message)
+    if cls is Metric:
+        name_was_read = not any(path[:1] in ((), ("name",)) for path, _ in errors)
+        found = found or stand_in(cls, raw, errors) or Metric(name="")
+        if name_was_read and found.name not in METRICS.names():
+            sources.refuse((key, "name"), no_such("metric", found.name, METRICS.names()))
+    if cls is Tracking and found:
+        return _tracking(sources, found)
+    return found or stand_in(cls, raw, errors)
+
+
+def _tracking(sources: Sources, found: Tracking) -> Tracking:
+    if found.mlflow and without_password(found.mlflow) != found.mlflow:
+        sources.refuse(
+            ("tracking", "mlflow"),
+            "the URI holds a user or password, and studies are copied into runs and reports; "
+            "write auto and set MLFLOW_TRACKING_URI in the environment",
+        )
+    return replace(found, mlflow=None) if found.mlflow in ("off", "none", "") else found
+
+
+def _name(sources: Sources) -> str:
+    name = sources.data.get("name")
+    if not isinstance(name, str):
+        wrong = "is missing" if name is None else f"expected text, found {shown(name)}"
+        sources.refuse(("name",), f"{wrong}; the name of the study, such as loss_terms, names its folder")
+        return ""
+    check_slug(sources, ("name",), name, reserved=_BESIDE)
+    return name
+
+
+def _question(sources: Sources) -> str:
+    question = sources.data.get("question", "")
+    if not isinstance(question, str):
+        sources.refuse(("question",), f"expected text, found {shown(question)}")
+        return ""
+    return " ".join(question.split())
+
+
+def _trainer(sources: Sources) -> str:
+    trainer = sources.data.get("trainer", TRAINERS[0])
+    if trainer not in TRAINERS:
+        sources.refuse(("trainer",), no_such("trainer", trainer, TRAINERS))
+    return str(trainer)
+
+
+def _seeds(sources: Sources) -> tuple[int, ...]:
+    raw = sources.data.get("seeds", 1)
+    if _is_whole(raw, low=1, high=MAX_SEEDS):
+        return tuple(range(1, raw + 1))
+    if not isinstance(raw, list) or not 0 < len(raw) <= MAX_SEEDS:
+        allowed = f"a number of seeds from 1 to {MAX_SEEDS}, or a list such as [11, 12, 13]"
+        sources.refuse(("seeds",), f"expected {allowed}, found {shown(raw)}")
+        return ()
+    for at, seed in enumerate(raw):
+        if not _is_whole(seed, low=0, high=MAX_SEED):
+            sources.refuse(("seeds", at), f"expected a whole number from 0 to {MAX_SEED}, found {shown(seed)}")
+        elif seed in raw[:at]:
+            sources.refuse(("seeds", at), f"{seed} stands twice; a repeated seed adds no evidence")
+    return tuple(raw)
+
+
+def _is_whole(value: Any, *, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _also(sources: Sources, metric: Metric) -> tuple[str, ...]:
+    raw = sources.data.get("also", [])
+    if not isinstance(raw, list):
+        sources.refuse(("also",), f"expected a list of metrics such as [ssim, psnr], found {shown(raw)}")
+        return ()
+    names = METRICS.names()
+    for at, name in enumerate(raw):
+        if name not in names:
+            sources.refuse(("also", at), no_such("metric", name, names))
+        elif name in raw[:at] or name == metric.name:
+            sources.refuse(("also", at), f"{name} stands twice" if name != metric.name else f"{name} is the metric")
+    return tuple(str(name) for name in raw)
+
+
+def _make_places_absolute(sources: Sources) -> None:
+    """Files and folders named in the study, from where they were written: a file's folder or the current one."""
+    places = place_paths()
+    if isinstance(base := sources.data["base"], Mapping):
+        sources.data["base"] = _absolute(base, (), ("base",), places, sources)
+    for factor, levels in _mapping(sources.data.get("factors")).items():
+        for level, patch in _mapping(levels).items():
+            for key, value in _mapping(patch).items():
+                patch[key] = _absolute(value, tuple(key.split(".")), ("factors", factor, level, key), places, sources)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _absolute(value: Any, path: tuple[str, ...], written: tuple, places: set[tuple], sources: Sources) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _absolute(item, (*path, k), (*written, k), places, sources) for k, item in value.items()}
+    if path in places and isinstance(value, str) and value:
+        return os.path.normpath(sources.at(written).folder / os.path.expanduser(value))
+    return value
