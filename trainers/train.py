@@ -18,7 +18,7 @@ from ablate.records import Status, TrialFolder, TrialSpec
 from trainers import checkpoint, streams
 from trainers.evaluate import scene_mean, score
 from trainers.families import DISCRIMINATORS, GENERATORS, build
-from trainers.health import DominanceWatch, indicators, logit_sums, normalised_loss
+from trainers.health import DominanceWatch, normalised_loss
 from trainers.masks import fill
 from trainers.optimisers import adam, gradient_norm, rate_factor, set_rates
 from trainers.ranks import Ranks, bare, join
@@ -26,6 +26,7 @@ from trainers.recipe import Recipe
 from trainers.samples import save_sample
 from trainers.step import Batch, Steps
 from trainers.tiles import Order, Tiles, rank_slice
+from trainers.window import Window
 
 CURVE_POINTS = 40  # training points a run, at most; evaluations come on top
 EVAL_BATCH = 16
@@ -50,9 +51,9 @@ class Trial:
         self.paths, self.spec, self.metrics, self.ranks = paths, spec, metrics, ranks
         self.recipe = Recipe.from_document(spec.recipe)
         self.tiles = Tiles.open(cache)
-        self.order = Order(
-            self.tiles.split("train"), seed=spec.seed, batch=self.recipe.batch, flip=self.recipe.data.flip == "horizontal"
-        )  # fmt: skip
+        self.validation = self.tiles.split("validation")
+        flip = self.recipe.data.flip == "horizontal"
+        self.order = Order(self.tiles.split("train"), seed=spec.seed, batch=self.recipe.batch, flip=flip)
         generator = self._network(streams.INIT_G, GENERATORS, self.recipe.generator, tile=self.tiles.tile,
                                   bands_in=self.tiles.sar_bands, bands_out=self.tiles.optical_bands)  # fmt: skip
         discriminator = self._network(streams.INIT_D, DISCRIMINATORS, self.recipe.discriminator,
@@ -148,7 +149,8 @@ class Trial:
     def _batch(self, draw: int) -> Batch:
         mine = rank_slice(self.recipe.batch, self.ranks.rank, self.ranks.size)
         indices, flips = self.order.batch_at(draw)
-        sar, real, mask = (torch.from_numpy(a).to(self.ranks.device) for a in self.tiles.read(indices[mine], flips[mine]))
+        arrays = self.tiles.read(indices[mine], flips[mine])
+        sar, real, mask = (torch.from_numpy(array).to(self.ranks.device) for array in arrays)
         return Batch(sar, fill(real, mask), mask)
 
     def _epsilon(self, draw: int) -> Tensor:
@@ -198,10 +200,10 @@ class Trial:
     def _evaluate(self, *, final: bool) -> None:
         generator = bare(self.steps.generator)
         generator.eval()
-        table = score(self._predict, self.tiles, self.tiles.split("validation"), metrics=list(self.metrics),
-                      batch=EVAL_BATCH, rank=self.ranks.rank, ranks=self.ranks.size, device=self.ranks.device)  # fmt: skip
-        scenes = [self.tiles.scenes[i] for i in self.tiles.split("validation")]
-        self._measured("validation", scene_mean(table, scenes, list(self.metrics)))
+        table = score(self._predict, self.tiles, self.validation, metrics=self.metrics, batch=EVAL_BATCH,
+                      rank=self.ranks.rank, ranks=self.ranks.size, device=self.ranks.device)  # fmt: skip
+        scenes = [self.tiles.scenes[index] for index in self.validation]
+        self._measured("validation", scene_mean(table, scenes, self.metrics))
         if self.ranks.first:
             path, sha = save_sample(self.paths.samples, self.step, self._predict, self.tiles, self.ranks.device)
             self._event(Saved, step=self.step, what="sample", path=self._relative(path), sha256=sha)
@@ -218,9 +220,8 @@ class Trial:
         return bare(self.steps.generator)(sar)
 
     def _save_final(self, table: np.ndarray) -> None:
-        rows = self.tiles.split("validation")
         lines = [",".join(("tile", "scene", *self.metrics))]
-        for index, scores in zip(rows, table, strict=True):
+        for index, scores in zip(self.validation, table, strict=True):
             lines.append(",".join((self.tiles.names[index], self.tiles.scenes[index], *map(repr, map(float, scores)))))
         checkpoint.write_atomically(self.paths.scores, "\n".join(lines) + "\n")
         state = {
@@ -276,35 +277,6 @@ class Trial:
         if self.ranks.device.type == "cuda":
             return torch.cuda.get_device_name(self.ranks.device)
         return platform.processor() or platform.machine()
-
-
-class Window:
-    """Means of the logged values since the last boundary; read from the device once, at its close."""
-
-    def __init__(self, threshold: float | None):
-        self.threshold = threshold
-        self._clear()
-
-    def _clear(self) -> None:
-        self.values: dict[str, list[Tensor]] = {}
-        self.logits: list[Tensor] = []
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        for key, value in values.items():
-            self.values.setdefault(key, []).append(value.detach())
-
-    def add_logits(self, real: list[Tensor], fake: list[Tensor]) -> None:
-        self.logits.append(logit_sums(real, fake, self.threshold))
-
-    def close(self, ranks: Ranks) -> dict[str, float]:
-        """Means over the window and over ranks, and the health of its logits."""
-        keys = sorted(self.values)
-        means = torch.stack([torch.stack(self.values[key]).double().mean() for key in keys])
-        values = dict(zip(keys, (ranks.sum(means) / ranks.size).tolist(), strict=True))
-        if self.logits:
-            values |= indicators(ranks.sum(torch.stack(self.logits).sum(0)), threshold=self.threshold)
-        self._clear()
-        return values
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,306 @@
+"""Laws over all metrics, other libraries' values, and the scoring of tiles."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from tests.trainers.two_ranks import on_two_ranks
+from trainers.evaluate import scene_mean, score
+from trainers.families import METRICS
+from trainers.generators import unet
+from trainers.masks import fill
+from trainers.tiles import Tiles
+from trainers.vision import import_torchvision
+
+NAMES = METRICS.names()
+SIDE, BATCH = 192, 3  # multi-scale metrics need 161 px
+any_metric = pytest.mark.parametrize("name", NAMES)
+
+
+def metric(name: str):
+    return METRICS.part(name).build()
+
+
+def images(seed: int, *, bands: int = 3, batch: int = BATCH, side: int = SIDE) -> torch.Tensor:
+    """Smooth pictures with some noise, in [0, 1]."""
+    draw = np.random.default_rng(seed)
+    smooth = ndimage.gaussian_filter(draw.normal(size=(batch, bands, side, side)), (0, 0, 2, 2), mode="nearest")
+    return torch.from_numpy(np.clip(0.5 + 2 * smooth + 0.02 * draw.normal(size=smooth.shape), 0, 1).astype(np.float32))
+
+
+def everywhere(like: torch.Tensor) -> torch.Tensor:
+    return torch.ones_like(like[:, :1])
+
+
+def hole(like: torch.Tensor) -> torch.Tensor:
+    mask = everywhere(like)
+    mask[0, :, 20:60, 31:], mask[1, :, :17] = 0, 0
+    return mask
+
+
+def better(name: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return a > b if METRICS.part(name).GOAL == "max" else a < b
+
+
+# -- laws ---------------------------------------------------------------------------------------
+
+
+@any_metric
+def test_a_metric_says_what_is_better_and_what_it_is_called(name):
+    part = METRICS.part(name)
+    assert part.GOAL in ("max", "min")
+    assert part.LABEL and isinstance(part.UNIT, str)
+
+
+@any_metric
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_perfect_picture_has_the_best_value_and_a_worse_one_a_worse(name, bands):
+    real, noise = images(0, bands=bands), images(1, bands=bands)
+    scores = [metric(name)(real + share * (noise - real), real, everywhere(real)) for share in (0.0, 0.2, 0.8)]
+    perfect = {"max": 1.0, "min": 0.0}[METRICS.part(name).GOAL] if name != "psnr" else 100.0
+    assert scores[0].shape == (BATCH,) and scores[0].dtype == torch.float32
+    assert scores[0].tolist() == pytest.approx([perfect] * BATCH, abs=1e-6)
+    if name == "sam" and bands == 1:
+        return  # one band has no colour to be wrong
+    assert better(name, scores[0], scores[1]).all() and better(name, scores[1], scores[2]).all()
+
+
+@any_metric
+def test_metrics_are_finite_on_flat_pictures(name):
+    black, white, real = torch.zeros(BATCH, 3, SIDE, SIDE), torch.ones(BATCH, 3, SIDE, SIDE), images(0)
+    for fake, target in ((black, black), (black, white), (white, real), (real, black)):
+        assert metric(name)(fake, target, everywhere(real)).isfinite().all()
+
+
+@any_metric
+def test_an_images_score_does_not_depend_on_its_batch(name):
+    real, fake, mask = images(0), images(1), hole(images(0))
+    real, fake = fill(real, mask), fill(fake, mask)
+    together = metric(name)(fake, real, mask)
+    alone = torch.cat([metric(name)(fake[i : i + 1], real[i : i + 1], mask[i : i + 1]) for i in range(BATCH)])
+    torch.testing.assert_close(alone, together, rtol=1e-6, atol=1e-6)
+
+
+@any_metric
+def test_what_stands_under_the_mask_changes_nothing(name):
+    real, fake, mask = images(0), images(1), hole(images(0))
+    scores = [
+        metric(name)(*(fill(torch.where(mask > 0, x, images(seed)), mask) for x in (fake, real)), mask)
+        for seed in (2, 3)
+    ]
+    assert torch.equal(*scores)
+
+
+@pytest.mark.parametrize("name", ["mae", "psnr", "sam", "gmsd", "edge_f1"])
+def test_metrics_by_pixel_count_valid_pixels_only(name):
+    """Error under the mask, even when it is not filled, does not enter."""
+    real, mask = images(0), hole(images(0))
+    margin = -torch.nn.functional.max_pool2d(-mask, 9, 1, 4)  # GMSD halves, edges reach a few pixels
+    fake = torch.where(margin > 0, 0.9 * real + 0.05, torch.where(mask > 0, real, 1 - real))
+    alike = torch.where(mask > 0, fake, real)
+    torch.testing.assert_close(metric(name)(fake, real, mask), metric(name)(alike, real, mask), rtol=1e-4, atol=1e-4)
+
+
+# -- other libraries ----------------------------------------------------------------------------
+
+
+def test_psnr_agrees_with_scikit_image():
+    real, fake = images(0), images(1)
+    expected = [peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=1.0) for a, b in zip(real, fake, strict=True)]
+    assert metric("psnr")(fake, real, everywhere(real)).tolist() == pytest.approx(expected, abs=1e-4)
+
+
+def test_ssim_agrees_with_scikit_image():
+    real, fake = images(0), images(1)
+    expected = [
+        structural_similarity(a.astype(np.float64), b.astype(np.float64), channel_axis=0, data_range=1.0,
+                              gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True)[1]
+        [:, 5:-5, 5:-5].mean()
+        for a, b in zip(fake.numpy(), real.numpy(), strict=True)
+    ]  # fmt: skip
+    assert metric("ssim")(fake, real, everywhere(real)).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+def test_mae_and_sam_agree_with_numpy_on_valid_pixels():
+    real, fake, mask = 0.05 + 0.9 * images(0), 0.05 + 0.9 * images(1), hole(images(0))  # a black pixel has no angle
+    valid = mask.numpy()[:, 0] > 0
+    a, b = (x.numpy().astype(np.float64) for x in (fake, real))
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    absolute = np.abs(a - b).mean(axis=1)
+    for name, values in (("sam", angle), ("mae", absolute)):
+        expected = [values[i][valid[i]].mean() for i in range(BATCH)]
+        assert metric(name)(fake, real, mask).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_sam_keeps_small_angles_and_knows_black():
+    def angle(a, b):
+        a, b = (torch.tensor(x, dtype=torch.float32).view(1, 3, 1, 1) for x in (a, b))
+        return metric("sam")(a, b, torch.ones(1, 1, 1, 1)).item()
+
+    assert angle((1.0, 1e-4, 0.0), (1.0, 0.0, 0.0)) == pytest.approx(math.degrees(1e-4), rel=1e-3)
+    assert angle((0.2, 0.0, 0.0), (0.0, 0.7, 0.0)) == pytest.approx(90)
+    assert angle((0.0, 0.0, 0.0), (0.3, 0.1, 0.2)) == pytest.approx(90)
+    assert angle((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)) == 0
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_gmsd_is_that_of_piq(bands):
+    import_torchvision()
+    from piq import gmsd
+
+    real, fake = images(0, bands=bands), images(1, bands=bands)
+    expected = gmsd(fake, real, data_range=1.0, reduction="none")
+    torch.testing.assert_close(metric("gmsd")(fake, real, everywhere(real)), expected, rtol=0, atol=1e-5)
+
+
+def edges_by_scipy(fake: np.ndarray, real: np.ndarray, mask: np.ndarray) -> float:
+    """Edge F1 of one image, (C, H, W) and (H, W), built from scipy's parts."""
+    valid = ~ndimage.binary_dilation(mask == 0, np.ones((3, 3)))
+    weights = np.array([0.299, 0.587, 0.114]).reshape(3, 1, 1)
+    strength = []
+    for image in (fake, real):
+        grey = (image.astype(np.float64) * weights).sum(0)
+        strength.append(np.hypot(*(ndimage.sobel(grey, axis, mode="nearest") for axis in (0, 1))))
+    threshold = max(np.quantile(strength[1][valid], 0.9), 8 / 255)
+    a, b = ((s >= threshold) & valid for s in strength)
+    wide_a, wide_b = (ndimage.binary_dilation(edges, np.ones((5, 5))) for edges in (a, b))
+    precision, recall = (a & wide_b).sum() / max(a.sum(), 1), (b & wide_a).sum() / max(b.sum(), 1)
+    return 2 * precision * recall / max(precision + recall, 1e-12)
+
+
+def test_edge_f1_agrees_with_scipy():
+    real, mask = images(0), hole(images(0))
+    fake = 0.6 * real + 0.4 * images(1)
+    real, fake = fill(real, mask), fill(fake, mask)
+    expected = [edges_by_scipy(*(x[i].numpy() for x in (fake, real)), mask[i, 0].numpy()) for i in range(BATCH)]
+    assert metric("edge_f1")(fake, real, mask).tolist() == pytest.approx(expected, abs=2e-3)
+    assert 0.1 < min(expected) and max(expected) < 0.99
+
+
+def test_edge_f1_forgives_two_pixels_and_not_three():
+    def step(column: int) -> torch.Tensor:
+        image = torch.zeros(1, 1, 32, 32)
+        image[..., column:] = 1.0
+        return image
+
+    values = [metric("edge_f1")(step(16 + shift), step(16), everywhere(step(16))).item() for shift in range(6)]
+    assert values[:3] == pytest.approx([1, 1, 1])
+    assert values[3] == pytest.approx(0.5)  # the edge is two pixels wide: one of them is still near
+    assert values[4:] == [0, 0]
+
+
+def test_edge_f1_where_there_is_no_edge():
+    flat, step = torch.full((1, 1, 32, 32), 0.5), torch.zeros(1, 1, 32, 32)
+    step[..., 16:] = 1.0
+    mask = everywhere(flat)
+    assert metric("edge_f1")(flat, flat, mask).item() == 1
+    assert metric("edge_f1")(flat, step, mask).item() == metric("edge_f1")(step, flat, mask).item() == 0
+
+
+def test_the_rim_of_a_nodata_area_is_no_edge():
+    real = torch.full((1, 3, 32, 32), 0.9)
+    mask = everywhere(real)
+    mask[..., :10] = 0
+    filled = real * mask
+    for name, perfect in (("edge_f1", 1.0), ("gmsd", 0.0)):
+        assert metric(name)(filled, filled, mask).item() == perfect
+    assert metric("edge_f1")(filled, filled * 0.9, mask).item() == 1  # no edge in either
+
+
+# -- tiles --------------------------------------------------------------------------------------
+
+TILE, COUNT = 64, 7
+
+
+def some_tiles() -> Tiles:
+    """Seven tiles of three scenes, one with a hole and one without a valid pixel."""
+    optical = 2 * images(5, batch=COUNT, side=TILE).numpy() - 1
+    mask = np.ones((COUNT, 1, TILE, TILE), np.uint8)
+    mask[2, :, 10:30, 10:30], mask[6] = 0, 0
+    return Tiles(
+        sar=(optical[:, :2] * 0.8).astype(np.float16), optical=optical.astype(np.float16), mask=mask,
+        names=tuple(f"tile{i}" for i in range(COUNT)), scenes=("a", "b", "b", "c", "c", "c", "a"),
+        splits=("validation",) * COUNT,
+    )  # fmt: skip
+
+
+def network() -> torch.nn.Module:
+    part = unet.Options(width=4, norm="instance")
+    generator = torch.Generator().manual_seed(0)
+    return unet.build(part, tile=TILE, bands_in=2, bands_out=3, generator=generator).eval()
+
+
+METRICS_OF_TILES = ["psnr", "ssim", "mae", "sam", "gmsd", "edge_f1"]
+
+
+def scored(**options) -> np.ndarray:
+    torch.set_num_threads(1)
+    options = {"metrics": METRICS_OF_TILES, "batch": 3} | options
+    return score(network(), some_tiles(), range(COUNT), **options)
+
+
+def test_scores_stand_by_tile_and_metric():
+    tiles, table = some_tiles(), scored()
+    assert table.shape == (COUNT, len(METRICS_OF_TILES)) and table.dtype == np.float64
+    sar, real, mask = (torch.from_numpy(part) for part in tiles.read([2]))
+    with torch.no_grad():
+        fake = network()(sar)
+    fake, real = ((fill(x, mask) + 1) / 2 for x in (fake, real))
+    expected = [metric(name)(fake, real, mask).item() for name in METRICS_OF_TILES]
+    assert table[2].tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_scores_do_not_depend_on_the_batch_size():
+    table = scored(batch=COUNT)
+    for batch in (1, 2, 3, 100):
+        np.testing.assert_allclose(scored(batch=batch), table, rtol=1e-6, atol=1e-6)
+
+
+def test_ranks_score_disjoint_shares():
+    table = np.nan_to_num(scored())
+    shares = [np.nan_to_num(scored(rank=rank, ranks=3)) for rank in range(3)]
+    np.testing.assert_allclose(sum(shares), table, rtol=1e-6, atol=1e-6)
+    assert [np.flatnonzero(share.any(axis=1)).tolist() for share in shares] == [[0, 3], [1, 4], [2, 5]]
+
+
+def job(rank: int) -> np.ndarray:
+    return scored(rank=rank, ranks=2)
+
+
+def test_every_rank_of_a_group_holds_the_whole_table(tmp_path):
+    for table in on_two_ranks(job, tmp_path):
+        np.testing.assert_allclose(table, scored(), rtol=1e-6, atol=1e-6)
+
+
+def test_a_tile_without_a_valid_pixel_is_unknown_and_left_out_aloud(caplog):
+    table = scored()
+    assert np.isnan(table[6]).all() and np.isfinite(table[:6]).all()
+    with caplog.at_level(logging.WARNING):
+        means = scene_mean(table, some_tiles().scenes, METRICS_OF_TILES)
+    assert "1 of 7 tiles" in caplog.text
+    assert means == pytest.approx(scene_mean(table[:6], some_tiles().scenes[:6], METRICS_OF_TILES))
+
+
+def test_a_network_that_has_diverged_is_infinitely_bad():
+    def broken(sar):
+        return torch.full((len(sar), 3, *sar.shape[2:]), torch.nan)
+
+    table = score(broken, some_tiles(), range(6), metrics=METRICS_OF_TILES, batch=4)
+    means = scene_mean(table, some_tiles().scenes[:6], METRICS_OF_TILES)
+    for name in METRICS_OF_TILES:
+        assert means[name] == (-math.inf if METRICS.part(name).GOAL == "max" else math.inf)
+
+
+def test_every_scene_counts_the_same():
+    values = np.array([[1.0, 10.0], [3.0, 30.0], [8.0, np.nan], [np.nan, np.nan]])
+    assert scene_mean(values, ["a", "a", "b", "c"], ["x", "y"]) == {"x": 5.0, "y": 20.0}
+    assert math.isnan(scene_mean(values[3:], ["c"], ["x", "y"])["x"])
+    assert math.isnan(scene_mean(np.zeros((0, 1)), [], ["x"])["x"])

@@ -1,0 +1,55 @@
+"""U-Net generator of pix2pix.
+
+Isola et al., 2017, https://arxiv.org/abs/1611.07004, sec. 6.1.1. With the defaults, 256 px and three
+bands in and out it has 54,413,955 parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from trainers.options import Bounds, Count, options
+
+
+@options
+class Options:
+    """`depth` None halves the tile as often as it divides evenly: to 1x1 for a power of two, as pix2pix."""
+
+    width: Count = 64  # channels after the first convolution; at most 8 times as many inside
+    depth: Annotated[int, Bounds(low=2)] | None = None  # number of halvings
+    norm: Literal["batch", "instance", "none", "sync_batch"] = "batch"
+    skip: Literal["concat", "add"] = "concat"
+    dropout: Annotated[float, Bounds(low=0, below=1)] = 0.0  # on the inner blocks; pix2pix trains with 0.5
+
+
+def halvings(tile: int) -> int:
+    """How often a tile of that many pixels can be halved without a remainder."""
+    return (tile & -tile).bit_length() - 1
+
+
+def refuse(part: Options, recipe) -> list[str]:
+    """Why this network cannot be built for the recipe's tiles; empty if it can."""
+    tile = recipe.data.tile
+    depth = max(part.depth or halvings(tile), 2)
+    if halvings(tile) < depth:
+        return [f"a U-Net of depth {depth} needs tiles divisible by {2**depth}; the tile is {tile} px"]
+    if part.dropout and depth < 6:
+        return [f"dropout {part.dropout} acts on the inner blocks: depth {depth} has none, 6 or more do"]
+    return []
+
+
+def build(part: Options, *, tile: int, bands_in: int, bands_out: int, generator=None):
+    """The network with initial weights drawn from `generator` (a torch.Generator on the CPU).
+
+    It maps SAR (B, bands_in, tile, tile) in [-1, 1] to optical (B, bands_out, tile, tile) in [-1, 1].
+    """
+    from trainers.blocks import initialise, reproducible
+    from trainers.generators._unet import UNet
+
+    with reproducible(generator):
+        network = UNet(
+            bands_in, bands_out, width=part.width, depth=part.depth or halvings(tile),
+            norm=part.norm, skip=part.skip, dropout=part.dropout,
+        )  # fmt: skip
+    initialise(network, generator)
+    return network
