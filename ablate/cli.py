@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,9 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
 
-StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study file, or the name of one under the runs folder.")]
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study file, or the name of one under the runs folder.")
+]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds results, prepared data and the MLflow store.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=YAML", help="Change any path of the study; may be repeated.")
@@ -149,7 +151,9 @@ def running_summary(made: Plan, ended: Any, study: str, runs: Path) -> str:
     if ended.code is Exit.interrupted:
         lines.append(f"stopped with work left; go on with: {again}")
     if ended.unreachable:
-        lines.append(f"MLflow could not be brought up to date: {ended.unreachable}; the results are whole under {runs}/")
+        lines.append(
+            f"MLflow could not be brought up to date: {ended.unreachable}; the results are whole under {runs}/"
+        )
     return "\n".join(lines)
 
 
@@ -162,7 +166,9 @@ def status(
     from ablate.status import describe, study_status
 
     with plain_errors():
-        names = [find_study_name(study, runs)] if study else sorted(path.parent.name for path in runs.glob("*/plan.json"))
+        names = (
+            [find_study_name(study, runs)] if study else sorted(path.parent.name for path in runs.glob("*/plan.json"))
+        )
         found = [study_status(runs, name) for name in names]
     if json:
         show_json(found[0] if study else found)

@@ -15,7 +15,8 @@ from ablate import machine
 PROBE = """
 import json, torch, torch.distributed as dist
 print(json.dumps({"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_available(),
-    "cuda": torch.cuda.is_available(), "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]}))
+    "cuda": torch.cuda.is_available(),
+    "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]}))
 """
 
 
@@ -28,8 +29,6 @@ def examine(runs: Path) -> dict[str, Any]:
     problems += [f"torch does not work: {torch['error']}"] if "error" in torch and not missing else []
     if "error" not in torch and not torch["gloo"]:
         problems.append("this torch has no gloo: CPU trials on several ranks can't run")
-    if sys.version_info < (3, 11):
-        problems.append(f"Python {platform.python_version()} is too old; 3.11 or newer is needed")
     if sys.platform != "linux":
         problems.append(f"{sys.platform} is not supported: ranks and locks rely on Linux")
     writable = _writable(runs)

@@ -147,7 +147,9 @@ class Driver:
         id, folder = running.spec.id, self.folder.trial(running.spec.id)
         settlement = outcome.settle(id, folder, ended, attempts=running.attempts)
         if settlement.next is Next.resume:
-            self.display.note(f"{running.cells[0].arm} · seed {running.cells[0].seed}: {settlement.why}; taken up again")
+            self.display.note(
+                f"{running.cells[0].arm} · seed {running.cells[0].seed}: {settlement.why}; taken up again"
+            )
             self.waiting.appendleft(id)
         elif settlement.next is Next.fail:
             self._tell(id, outcome.record_failure(id, folder, settlement.why), running.reader)

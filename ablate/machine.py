@@ -46,7 +46,18 @@ def _version(distribution: str) -> str:
         return ""
 
 
-PACKAGES = ("torch", "torchvision", "mlflow", "optuna", "pytorch-msssim", "rasterio", "pandas", "typer", "numpy", "scipy")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "mlflow",
+    "optuna",
+    "pytorch-msssim",
+    "rasterio",
+    "pandas",
+    "typer",
+    "numpy",
+    "scipy",
+)
 
 
 def versions() -> dict[str, str]:

@@ -90,7 +90,11 @@ class Plan:
         document["failure"] = {"score": study.failure.score}
         document["arms"] = [arm.to_json() for arm in self.arms]
         document["cells"] = [{"arm": cell.arm, "seed": cell.seed, "trial": cell.trial} for cell in self.cells]
-        document["resources"] = {"ranks": study.resources.ranks, "threads": study.resources.threads, "device": self.device}
+        document["resources"] = {
+            "ranks": study.resources.ranks,
+            "threads": study.resources.threads,
+            "device": self.device,
+        }
         base = self.arms[0].resolved.document
         document["data"] = {"fingerprint": self.specs[self.cells[0].trial].data, "layout": base["data"]["layout"]}
         document["base"] = identity_document(self.arms[0].resolved.recipe)
@@ -126,7 +130,9 @@ def make_plan(study: Study) -> Plan:
         )  # fmt: skip
         specs.setdefault(spec.id, spec)
         cells.append(Cell(name, seed, spec.id))
-    slots = machine.slots(study.resources.slots, ranks=study.resources.ranks, threads=study.resources.threads, device=device)
+    slots = machine.slots(
+        study.resources.slots, ranks=study.resources.ranks, threads=study.resources.threads, device=device
+    )
     return Plan(study, arms, tuple(cells), specs, data, device, slots, _warnings(study, arms))
 
 

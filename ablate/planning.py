@@ -56,11 +56,16 @@ def describe(plan: Plan, facts: dict[str, Any]) -> str:
     study, seeds = plan.study, plan.study.seeds
     lines = [f"{study.name}: {study.question}", ""]
     lines += _table(("arm", "what it changes", "G updates", "images"), [_row(arm) for arm in plan.arms])
-    lines += ["", f"{len(plan.arms)} arms x {len(seeds)} seeds ({', '.join(map(str, seeds))}) = {len(plan.cells)} trials"]
+    lines += [
+        "",
+        f"{len(plan.arms)} arms x {len(seeds)} seeds ({', '.join(map(str, seeds))}) = {len(plan.cells)} trials",
+    ]
     if plan.shared:
         lines.append(f"{plan.shared} of them share a trial with an identical recipe: {len(plan.specs)} are run")
     resources = facts["resources"]
-    lines.append(f"on {resources['device']}: {resources['ranks']} ranks a trial, {resources['slots']} trials side by side")
+    lines.append(
+        f"on {resources['device']}: {resources['ranks']} ranks a trial, {resources['slots']} trials side by side"
+    )
     lines += ["", *_detectable(facts["detectable"], len(seeds)), _cost(facts["cost"])]
     notes = [f"{arm.name}: {note}" for arm in plan.arms for note in arm.resolved.notes]
     lines += [f"note: {note}" for note in notes] + [f"caution: {warning}" for warning in plan.warnings]
@@ -92,7 +97,9 @@ def _detectable(facts: dict[str, Any], seeds: int) -> list[str]:
     if seeds < 3:
         lines.append(f"{seeds} seeds: estimates only, no verdicts")
     elif seeds < EXPLORATORY_BELOW:
-        lines.append(f"{seeds} seeds are exploratory: only differences above {facts['planned']:.1f} standard deviations show")
+        lines.append(
+            f"{seeds} seeds are exploratory: only differences above {facts['planned']:.1f} standard deviations show"
+        )
     return lines
 
 

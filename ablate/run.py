@@ -208,9 +208,13 @@ def write_provenance(plan: Plan, folder: StudyFolder, results: Mapping[str, Tria
         "host": socket.gethostname(), "platform": platform.platform(), "cores": machine.cores(), "gpus": machine.gpus(),
         "device": plan.device, "slots": plan.slots, "python": platform.python_version(),
         "versions": machine.versions(), "started": began, "ended": time.time(),
-        "trial_seconds": seconds, "core_hours": seconds * plan.study.resources.ranks * plan.study.resources.threads / 3600,
+        "trial_seconds": seconds, "core_hours": seconds * _cores_a_trial(plan) / 3600,
         "sets": list(plan.study.sets),
     }  # fmt: skip
     if folder.provenance.exists() and not results:
         return
     write_atomically(folder.provenance, json.dumps(document, indent=1))
+
+
+def _cores_a_trial(plan: Plan) -> int:
+    return plan.study.resources.ranks * plan.study.resources.threads

@@ -35,15 +35,19 @@ def trial_document(folder: TrialFolder) -> dict[str, Any]:
     spec = json.loads(folder.spec.read_text())["spec"]
     result = events.fold(spec["id"], events.read(folder.events))
     health = {
-        key: rows[-1][2] for (split, key), rows in result.curves.items() if split == "train" and key.startswith("health/")
+        key: rows[-1][2]
+        for (split, key), rows in result.curves.items()
+        if split == "train" and key.startswith("health/")
     }
     files = sorted(path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*") if path.is_file())
     return {
-        "id": spec["id"], "study": folder.root.parent.parent.name, "arms": _arms(folder, spec["id"]), "seed": spec["seed"],
+        "id": spec["id"], "study": folder.root.parent.parent.name, "seed": spec["seed"],
+        "arms": _arms(folder, spec["id"]),
         "status": str(result.status), "why": result.why, "steps": result.steps, "images": result.images,
         "seconds": round(result.seconds, 2), "scores": dict(result.scores), "health": health,
         "warnings": list(result.warnings), "recipe": spec["recipe"], "ranks": spec["ranks"],
-        "threads": spec["threads"], "device": spec["device"], "data": spec["data"], "folder": str(folder.root), "files": files,
+        "threads": spec["threads"], "device": spec["device"], "data": spec["data"],
+        "folder": str(folder.root), "files": files,
     }  # fmt: skip
 
 

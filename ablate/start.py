@@ -17,7 +17,9 @@ SCHEMA = "study.schema.json"
 
 def examples() -> list[str]:
     """Names of the studies that come with the package."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in files("studies").iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in files("studies").iterdir() if entry.name.endswith(".yaml")
+    )
 
 
 def write_starter(folder: Path, example: str) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -59,16 +60,29 @@ def test_importing_a_package_costs_nothing_heavy(package):
     assert not loaded_after(f"import {package}") & {"torch", "scipy", "pandas", "matplotlib", "numpy"}
 
 
+HEADS = """
+from trainers import families as f
+for family in (f.LAYOUTS, f.GENERATORS, f.DISCRIMINATORS, f.OBJECTIVES, f.TERMS, f.METRICS):
+    for name in family.names():
+        family.part(name)
+"""
+
+PLAN = f"""
+import os, sys
+os.chdir({str(Path(__file__).parent.parent)!r})
+sys.argv = ["ablate", "plan", "studies/quick.yaml"]
+from ablate.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+
+
 def test_the_heads_of_all_parts_are_free_of_torch_and_numpy():
-    code = "from trainers import families as f\nfor x in (f.LAYOUTS, f.GENERATORS, f.DISCRIMINATORS, f.OBJECTIVES, f.TERMS, f.METRICS):\n  [x.part(n) for n in x.names()]"
-    assert not loaded_after(code) & {"torch", "numpy", "scipy", "rasterio"}
+    assert not loaded_after(HEADS) & {"torch", "numpy", "scipy", "rasterio"}
 
 
 def test_ablate_plan_loads_neither_torch_nor_the_stores():
-    code = "import sys\nsys.argv = ['ablate', 'plan', 'studies/quick.yaml', '--json']\nfrom ablate.cli import main\ntry: main()\nexcept SystemExit as e: assert not e.code, e.code"
-    from pathlib import Path
-
-    root = Path(__file__).parent.parent
-    script = f"import os; os.chdir({str(root)!r})\n{code}\nprint(*sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
-    assert not set(done.stdout.split()) & {"torch", "mlflow", "optuna", "matplotlib", "pandas", "statsmodels"}
+    heavy = {"torch", "mlflow", "optuna", "matplotlib", "pandas", "statsmodels", "scipy"}
+    assert not loaded_after(PLAN) & heavy

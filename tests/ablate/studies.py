@@ -45,7 +45,9 @@ def write(folder: Path, text: str = STUDY) -> Path:
 
 def ablate(*arguments: object, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command to its end in `cwd`."""
-    return subprocess.run(_command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        _command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout
+    )
 
 
 def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:

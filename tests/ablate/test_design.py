@@ -90,7 +90,10 @@ def test_only_restricts_a_design_to_some_factors():
     assert [arm.name for arm in arms(factors, "factorial", only=["a"])] == ["base", "a=x"]
 
 
-@given(st.lists(words, min_size=1, max_size=5, unique=True), st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True))
+@given(
+    st.lists(words, min_size=1, max_size=5, unique=True),
+    st.lists(st.integers(0, 99), min_size=1, max_size=4, unique=True),
+)
 def test_cells_come_in_whole_blocks_one_per_seed(names, seeds):
     cells = list(blocks(names, seeds))
     for i, seed in enumerate(seeds):

@@ -92,7 +92,9 @@ def test_without_an_end_a_trial_has_failed_with_the_given_reason():
 
 
 def test_numbers_that_json_does_not_know_travel(tmp_path):
-    line = events.to_line(events.Measured(time=0, step=1, images=1, split="train", values={"a": math.inf, "b": math.nan}))
+    line = events.to_line(
+        events.Measured(time=0, step=1, images=1, split="train", values={"a": math.inf, "b": math.nan})
+    )
     assert "Infinity" not in line and "NaN" not in line
     values = events.from_line(line).values
     assert values["a"] == math.inf and math.isnan(values["b"])

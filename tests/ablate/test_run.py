@@ -47,10 +47,16 @@ def test_progress_is_plain_lines_when_nobody_watches(whole):
 
 def test_a_finished_study_is_found_finished_and_its_report_has_the_same_bytes(whole):
     folder, _ = whole
-    before = (folder.report / "table.csv").read_bytes(), {p: p.stat().st_mtime_ns for p in folder.root.glob("trials/*/*")}
+    before = (
+        (folder.report / "table.csv").read_bytes(),
+        {p: p.stat().st_mtime_ns for p in folder.root.glob("trials/*/*")},
+    )
     again = studies.ablate("run", "tiny.yaml", cwd=folder.runs.parent)
     assert again.returncode == 0 and "4 trials: 4 done" in again.stdout
-    after = (folder.report / "table.csv").read_bytes(), {p: p.stat().st_mtime_ns for p in folder.root.glob("trials/*/*")}
+    after = (
+        (folder.report / "table.csv").read_bytes(),
+        {p: p.stat().st_mtime_ns for p in folder.root.glob("trials/*/*")},
+    )
     assert before == after
     assert_every_cell_ran_once(folder)
 
@@ -89,7 +95,9 @@ def test_the_five_lines_that_show_prints_apply_the_generator(whole):
     shown = studies.ablate("show", studies.plan(folder)["cells"][0]["trial"], cwd=folder.runs.parent).stdout
     code = "\n".join(line[2:] for line in shown.split("apply its generator\n")[1].splitlines())
     code += "\nprint(tuple(optical.shape), float(optical.abs().max()) <= 1)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder.runs.parent, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder.runs.parent, capture_output=True, text=True, timeout=120
+    )
     assert done.stdout.strip() == "(1, 3, 32, 32) True", done.stderr
 
 
