@@ -1,0 +1,72 @@
+"""The list of parts that a study can choose from, as markdown, read from the parts themselves.
+
+`python -m ablate.parts > docs/parts.md` writes it again; a test keeps the page equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
+
+from ablate.validate import describe, hints
+from trainers.families import DISCRIMINATORS, GENERATORS, LAYOUTS, METRICS, OBJECTIVES, TERMS, Family
+
+HEADINGS: tuple[tuple[str, str, Family], ...] = (
+    ("Generators", "`generator: {name: ...}`", GENERATORS),
+    ("Discriminators", "`discriminator: {name: ...}`", DISCRIMINATORS),
+    ("Objectives", "`objective: {name: ...}`", OBJECTIVES),
+    ("Loss terms", "`terms: {NAME: weight}` or `terms: {NAME: {weight: ..., ...}}`", TERMS),
+    ("Data layouts", "`data: {layout: ...}`", LAYOUTS),
+)
+
+
+def markdown() -> str:
+    """Every family with its parts, their options, what is allowed and the default."""
+    lines = ["# Parts", "", "What a study can name. Made by `python -m ablate.parts`; do not edit.", ""]
+    for heading, use, family in HEADINGS:
+        lines += [f"## {heading}", "", use, ""]
+        for name in family.names():
+            lines += _part(family, name)
+    lines += ["## Metrics", "", "`metric: {name: ...}` and `also: [...]`", "", *_metrics(), ""]
+    return "\n".join(lines)
+
+
+def _part(family: Family, name: str) -> Iterator[str]:
+    module = family.part(name)
+    yield from (f"### {name}", "", _first_paragraph(module.__doc__), "")
+    rows = list(_rows(module.Options))
+    if rows:
+        yield from ("| option | allowed | default |", "|---|---|---|", *rows, "")
+
+
+def _rows(options: type, above: str = "") -> Iterator[str]:
+    """A row an option; those of a nested mapping by their path."""
+    for field in fields(options):
+        if is_dataclass(field.default_factory):
+            yield from _rows(field.default_factory, f"{above}{field.name}.")
+        else:
+            allowed = describe(hints(options)[field.name]).replace("|", "\\|")
+            yield f"| `{above}{field.name}` | {allowed} | {_default(field)} |"
+
+
+def _default(field: Field) -> str:
+    if field.default is not MISSING:
+        value = field.default
+        return "none" if value is None else f"`{list(value) if isinstance(value, tuple) else value}`"
+    return "required"
+
+
+def _metrics() -> Iterator[str]:
+    yield from ("| metric | unit | better | what |", "|---|---|---|---|")
+    for name in METRICS.names():
+        part = METRICS.part(name)
+        better = "higher" if part.GOAL == "max" else "lower"
+        yield f"| `{name}` | {part.UNIT or '-'} | {better} | {_first_paragraph(part.__doc__)} |"
+
+
+def _first_paragraph(text: str | None) -> str:
+    return " ".join((text or "").partition("\n\n")[0].split())
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
