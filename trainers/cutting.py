@@ -99,7 +99,8 @@ def split_scenes(scenes: Sequence[str], *, validation: float, test: float, seed:
 
 def survey(data: Data, source: Source) -> tuple[Scaling, Scaling]:
     """The scalings of SAR and optical; an `auto` SAR domain is detected over many files at once."""
-    auto = data.sar.domain == "auto"
+    known = source.sar_domain if data.sar.domain == "auto" else data.sar.domain
+    auto = known is None
     pairs = source.pairs[:: -(-len(source.pairs) // SURVEYED)] if auto else source.pairs[:1]
     samples = []
     for pair in pairs:
@@ -108,8 +109,8 @@ def survey(data: Data, source: Source) -> tuple[Scaling, Scaling]:
         values = values[values != 0]
         samples.append(values[:: max(1, values.size // SAMPLES)])
     kind = sar.values.dtype
-    domain = detect_sar(np.concatenate(samples), kind, example=sar.path) if auto else data.sar.domain
-    log.info("SAR values are %s: %s", domain, f"found in {len(pairs)} files" if auto else "declared")
+    domain = detect_sar(np.concatenate(samples), kind, example=sar.path) if auto else known
+    log.info("SAR values are %s: %s", domain, f"found in {len(pairs)} files" if auto else "known beforehand")
     return (
         sar_scaling(data.sar, domain=domain, dtype=kind, bands=len(sar.values), example=sar.path),
         optical_scaling(

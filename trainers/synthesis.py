@@ -246,6 +246,7 @@ def _border(rng: np.random.Generator, size: int) -> np.ndarray:
 class Synthetic:
     """The synthetic data set as a source of pairs. Implements `layouts._common.Source`."""
 
+    sar_domain = "db"
     optical_range = OPTICAL_RANGE
 
     def __init__(self, options: Options):

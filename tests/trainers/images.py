@@ -6,6 +6,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
+
+from trainers.layouts._common import DataError
+from trainers.layouts.folders import Options as Folders
+from trainers.prepare import prepare
 
 
 def write(path: Path, values: np.ndarray, *, crs=None, transform=None, nodata=None) -> Path:
@@ -43,3 +48,16 @@ def folders(root: Path, count: int = 3, *, sar=decibels, optical=reflectance, su
         write(root / "sar" / f"p{index}{suffix}", sar(index))
         write(root / "optical" / f"p{index}{suffix}", optical(index))
     return root
+
+
+def refuses(data, tmp_path) -> str:
+    """What `prepare` says about data that it must refuse."""
+    with pytest.raises(DataError) as caught:
+        prepare(data, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("[0-9a-f]*"))  # nothing is left, whole or half
+    return str(caught.value)
+
+
+def three(root: Path, **kinds) -> Folders:
+    """Options that read three pairs written below a folder."""
+    return Folders(root=str(folders(root, **kinds)))

@@ -30,7 +30,9 @@ LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-5
 def recipe(objective: str, norm: str):
     # sync_batch in the generator too, wherever the discriminator has it: both directions of the exchange.
     norm_g = "sync_batch" if norm == "sync_batch" else "instance"
-    return tiny.recipe(objective=objective, norm=norm, norm_g=norm_g, terms=("l1", "ssim", "charbonnier"), updates=(1, 1))
+    return tiny.recipe(
+        objective=objective, norm=norm, norm_g=norm_g, terms=("l1", "ssim", "charbonnier"), updates=(1, 1)
+    )
 
 
 def first_step(trial: Trial, ranks: Ranks) -> dict[str, torch.Tensor]:
@@ -65,7 +67,9 @@ def job(rank: int, root: str) -> dict:
             trial._update()
             trial.step += 1
         results[objective, norm]["parameters"] = [
-            p.detach().clone() for network in (trial.steps.discriminator, trial.steps.generator) for p in network.parameters()
+            p.detach().clone()
+            for network in (trial.steps.discriminator, trial.steps.generator)
+            for p in network.parameters()
         ]
     return results
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from trainers.layouts._common import DataError
 from trainers.layouts.synthetic import Options
 from trainers.prepare import prepare
+from trainers.streams import AUGMENT, numpy_generator
 from trainers.tiles import Order, Tiles, probe, rank_slice
 
 sets = st.integers(1, 40).map(lambda count: np.arange(100, 100 + count))
@@ -62,6 +63,12 @@ def test_half_of_the_samples_are_flipped_or_none():
     assert not _stream(np.arange(500), 0, 10, 1000, flip=False)[1].any()
 
 
+def test_whether_a_tile_is_flipped_is_drawn_for_the_tile_not_for_its_place():
+    tiles, flips = _stream(np.arange(30), 5, 10, 30)
+    drawn = numpy_generator(5, AUGMENT, 0).random(30) < 0.5
+    np.testing.assert_array_equal(flips, drawn[tiles])
+
+
 def test_flips_leave_the_order_alone():
     np.testing.assert_array_equal(_stream(np.arange(9), 0, 4, 40)[0], _stream(np.arange(9), 0, 4, 40, flip=False)[0])
 
@@ -80,7 +87,7 @@ def test_the_slices_of_the_ranks_make_up_the_global_batch(batch, ranks):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return prepare(Options(scenes=6, size=128), tmp_path_factory.mktemp("cache"))
+    return prepare(Options(scenes=10, size=128), tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +126,7 @@ def test_the_splits_part_the_tiles_and_no_scene_is_in_two(tiles):
     parts = [tiles.split(name) for name in ("train", "validation", "test")]
     assert sorted(np.concatenate(parts)) == list(range(len(tiles)))
     scenes = [{tiles.scenes[index] for index in part} for part in parts]
-    assert all(scenes) and sum(map(len, scenes)) == len(set().union(*scenes)) == 6
+    assert all(scenes) and sum(map(len, scenes)) == len(set().union(*scenes)) == 10
     with pytest.raises(ValueError, match="'val'.*validation"):
         tiles.split("val")
 

@@ -126,7 +126,9 @@ def test_a_flipped_byte_in_the_newest_checkpoint_sends_the_trial_to_the_one_befo
 def test_a_trial_that_blows_up_ends_as_diverged_and_says_where(tmp_path):
     from trainers.recipe import Optimizer
 
-    of = tiny.recipe(objective="lsgan", norm="none", norm_g="none", steps=60, every=30, optimizer=Optimizer(lr=1.0, lr_ratio=100.0))
+    of = tiny.recipe(
+        objective="lsgan", norm="none", norm_g="none", steps=60, every=30, optimizer=Optimizer(lr=1.0, lr_ratio=100.0)
+    )
     found = result(finish(tmp_path, of))
     assert found.status is Status.diverged
     assert "not finite at update" in found.why

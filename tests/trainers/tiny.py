@@ -40,7 +40,8 @@ def prepared(folder: Path, *, tiles: int = 24) -> Path:
 
 def recipe(
     *, objective: str = "vanilla", norm: str = "instance", norm_g: str = "instance", terms: tuple[str, ...] = ("l1",),
-    steps: int = 6, every: int = 3, batch: int = 4, updates: tuple[int, int] = (1, 1), dropout: float = 0.0, **parts: Any,
+    steps: int = 6, every: int = 3, batch: int = 4, updates: tuple[int, int] = (1, 1), dropout: float = 0.0,
+    **parts: Any,
 ) -> Recipe:  # fmt: skip
     """A recipe of narrow networks at 32 px; `updates` is (generator, discriminator)."""
     fields = {

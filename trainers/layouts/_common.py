@@ -63,7 +63,8 @@ class Sar:
 
 @options
 class Optical:
-    """How optical values are read: `range` becomes -1..1, by default 0..255 (8-bit) or 0..10000 (16-bit reflectance).
+    """How optical values are read: `range` becomes -1..1, by default 0..255 (8-bit) or 0..10000 (16-bit reflectance;
+    synthetic scenes 0..2300).
 
     `bands` counts from 1 and is in the order red, green, blue: by default the first three, the only one, or 4, 3, 2
     of a Sentinel-2 stack of ten bands or more (it starts at B1).
@@ -101,12 +102,13 @@ class Pair:
 class Source(Protocol):
     """What a layout's `build` returns.
 
-    `stride` is the step between training tiles in px (tile: no overlap). `optical_range` replaces the default
-    range of the optical values; None keeps it.
+    `stride` is the step between training tiles in px (tile: no overlap). `sar_domain` is what `auto` stands for where
+    the layout knows it; None has it detected. `optical_range` replaces the default range; None keeps it.
     """
 
     pairs: Sequence[Pair]
     stride: int
+    sar_domain: str | None
     optical_range: tuple[float, float] | None
 
     def identity(self) -> Any:
@@ -124,6 +126,7 @@ class Files:
     sar: Sar
     optical: Optical
     stride: int
+    sar_domain: str | None = None
     optical_range: tuple[float, float] | None = None
 
     def identity(self) -> Any:
