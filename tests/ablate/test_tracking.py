@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shutil
+import signal
 import socket
 import sqlite3
 import stat
@@ -532,3 +533,70 @@ def test_processes_that_create_one_store_at_once_all_succeed(tmp_path):
         subprocess.Popen([sys.executable, "-c", code, str(tmp_path), f"study{n}"], env=environment) for n in range(4)
     ]
     assert [process.wait(timeout=150) for process in started] == [0] * 4
+
+
+@pytest.mark.slow
+def test_a_real_server_killed_in_the_middle_loses_nothing_and_prints_no_password(folder, tmp_path, capfd):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+
+    def serve():
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+        ]
+        command += [
+            "--backend-store-uri",
+            f"sqlite:///{folder.mlflow}",
+            "--artifacts-destination",
+            str(tmp_path / "served"),
+        ]
+        return subprocess.Popen(
+            command, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def train(cell):
+        tracking.begin(cell, SPECS[cell.trial])
+        tracking.follow(cell, write_trial(folder, cell))
+        tracking.end(cell, result_of(folder, cell))
+
+    folder.report.mkdir(parents=True)
+    (folder.report / "old.md").write_text("the report")
+    server = serve()
+    try:
+        tracking = Tracking.open(f"http://ann:canary@127.0.0.1:{port}", folder, **PLAN)
+        train(CELLS[0])
+        tracking.finish_study(folder.report, "first")
+        assert tracking.flush(120), tracking.unreachable
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+        train(CELLS[1])
+        while not tracking.unreachable:
+            tracking.flush(0.1)
+        server = serve()
+        (folder.report / "old.md").rename(folder.report / "new.md")
+        tracking.finish_study(folder.report, "second")
+        tracking.close(120)
+        assert tracking.unreachable is None
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=f"http://127.0.0.1:{port}")
+        found = runs_of(client)
+        assert set(found) == {"", "base/1", "lr_ratio=half/1"}
+        assert {run.info.status for run in found.values()} == {"FINISHED"}
+        assert all(pictures_of(client, run) == WHOLE for cell, run in found.items() if cell)
+        assert [file.path for file in client.list_artifacts(found[""].info.run_id, "report")] == ["report/new.md"]
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+    assert len(rows_of(folder)) == 2 * 12
+    assert "canary" not in "".join(capfd.readouterr())

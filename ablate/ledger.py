@@ -1,0 +1,217 @@
+"""Optuna's view of a study: one trial record per cell, rebuilt from the trial folders at any time.
+
+The folders are the truth and this database is a projection of them, for optuna-dashboard and for
+samplers. Whatever a kill left behind (waiting, running, finished), `reconcile` followed by `finish`
+for every outcome on disk brings it back; each call may be repeated.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.records import Arm, Cell, Status, TrialResult
+
+if TYPE_CHECKING:
+    import optuna
+
+DIRECTIONS = {"max": "maximize", "min": "minimize"}
+
+
+class LedgerError(RuntimeError):
+    """The database cannot be read or written; nothing in the trial folders is affected."""
+
+
+@dataclass(frozen=True)
+class _Running:
+    trial: optuna.Trial
+    reported: set[int]  # steps that have an intermediate value
+
+
+def key(cell: Cell) -> str:
+    """`<arm>/<seed>`: the name under which projections know a cell."""
+    return f"{cell.arm}/{cell.seed}"
+
+
+class Ledger:
+    """One Optuna study in one SQLite file, written by one process.
+
+    `factors` maps factor to its levels, the base's first; they become categorical parameters. The
+    seed is a user attribute only: as a parameter it would enter importances and samplers. Trials are
+    claimed by number, never by `study.ask()`, which takes whichever waits longest and invents a trial
+    when none does. Raises LedgerError where the file is not a usable database.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        study_name: str,
+        goal: str,
+        metric: str,
+        factors: Mapping[str, Sequence[str]],
+        arms: Iterable[Arm],
+    ):
+        self._path, self._name, self._goal, self._metric = path, study_name, goal, metric
+        self._factors = {factor: list(levels) for factor, levels in factors.items()}
+        self._levels = {arm.name: self._levels_of(arm) for arm in arms}
+        self._numbers: dict[str, int] = {}  # cell -> number of its latest record
+        self._running: dict[str, _Running] = {}
+        with self._readable():
+            self._open()
+
+    def reconcile(self, cells: Sequence[Cell]) -> None:
+        """Queue every cell that has no record yet, in the order given.
+
+        A ledger of another plan (other factors, metric, cells or trial ids) is emptied first: finished
+        outcomes then have to be told again from the folders.
+        """
+        with self._readable():
+            if not self._belongs_to(cells):
+                self._empty()
+            for cell in cells:
+                if key(cell) not in self._numbers:
+                    self._enqueue(cell)
+            self._index()
+
+    def begin(self, cell: Cell) -> int:
+        """The number of the cell's own record, now RUNNING; one left RUNNING by a killed driver is taken up."""
+        with self._readable():
+            return self._begin(cell).trial.number
+
+    def report(self, cell: Cell, step: int, value: float) -> None:
+        """Record an intermediate value of the primary metric; once per step, finite values only."""
+        running = self._running[key(cell)]
+        if math.isfinite(value) and step not in running.reported:
+            running.reported.add(step)
+            with self._readable():
+                running.trial.report(value, step)
+
+    def finish(self, cell: Cell, result: TrialResult) -> None:
+        """Tell the cell's outcome; an outcome told before stands."""
+        with self._readable():
+            if self._record(cell).state.is_finished():
+                return
+            running = self._begin(cell)
+            for step, _, value in result.curves.get(("validation", self._metric), ()):
+                self.report(cell, step, value)
+            for name, fact in _facts(result).items():
+                running.trial.set_user_attr(name, fact)
+            self._tell(running.trial.number, result)
+            del self._running[key(cell)]
+
+    def retry(self, cell: Cell) -> None:
+        """Queue a further record for a cell that failed, marked `retry_of`; nothing where one is open."""
+        from optuna.trial import TrialState
+
+        with self._readable():
+            record = self._record(cell)
+            if record.state is TrialState.FAIL and record.user_attrs.get("status") == Status.failed:
+                self._enqueue(cell, retry_of=record.number)
+                self._index()
+
+    def _begin(self, cell: Cell) -> _Running:
+        from optuna.trial import Trial, TrialState
+
+        if key(cell) in self._running:
+            return self._running[key(cell)]
+        record = self._record(cell)
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, record.number)
+        if record.state is TrialState.WAITING:
+            self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        trial = Trial(self._study, trial_id)
+        for factor, levels in self._factors.items():
+            trial.suggest_categorical(factor, levels)  # fixed by what was queued
+        self._running[key(cell)] = _Running(trial, set(record.intermediate_values))
+        return self._running[key(cell)]
+
+    def _tell(self, number: int, result: TrialResult) -> None:
+        from optuna.trial import TrialState
+
+        value = result.scores.get(self._metric, math.nan)
+        if result.status is Status.done and math.isfinite(value):
+            self._study.tell(number, value)
+        else:
+            self._study.tell(number, state=TrialState.PRUNED if result.status is Status.stopped else TrialState.FAIL)
+
+    def _levels_of(self, arm: Arm) -> dict[str, str]:
+        for factor, level in arm.changes.items():
+            if level not in self._factors.get(factor, ()):
+                allowed = ", ".join(self._factors.get(factor, ())) or "no such factor"
+                raise ValueError(f"arm {arm.name!r}: {factor} has no level {level!r}; there are: {allowed}")
+        return {factor: arm.changes.get(factor, levels[0]) for factor, levels in self._factors.items()}
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import DatabaseError
+
+        try:
+            yield
+        except LedgerError:
+            raise
+        except (DatabaseError, StorageInternalError, RuntimeError, OSError) as error:
+            cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
+            raise LedgerError(
+                f"{self._path}: Optuna's database cannot be used ({cause}); the trial folders are whole,"
+                " and it is rebuilt from them once it is moved away"
+            ) from error
+
+    def _open(self) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._storage = optuna.storages.RDBStorage(f"sqlite:///{self._path}")
+        self._study = optuna.create_study(
+            storage=self._storage,
+            study_name=self._name,
+            direction=DIRECTIONS[self._goal],
+            sampler=optuna.samplers.RandomSampler(seed=0),  # never draws: every parameter is fixed
+            load_if_exists=True,
+        )
+        self._study_id = self._storage.get_study_id_from_name(self._name)
+        if not self._study.user_attrs:
+            self._study.set_user_attr("plan", self._plan())
+        self._index()
+
+    def _plan(self) -> dict[str, Any]:
+        return {"factors": self._factors, "metric": self._metric, "goal": self._goal}
+
+    def _belongs_to(self, cells: Sequence[Cell]) -> bool:
+        planned = {key(cell): cell.trial for cell in cells}
+        records = [record.user_attrs for record in self._study.get_trials(deepcopy=False)]
+        same_cells = all(planned.get(facts.get("cell")) == facts.get("trial") for facts in records)
+        return same_cells and self._study.user_attrs.get("plan") == self._plan()
+
+    def _empty(self) -> None:
+        """Optuna cannot add a level to a parameter that has values: the study is made anew."""
+        import optuna
+
+        optuna.delete_study(study_name=self._name, storage=self._storage)
+        self._running.clear()
+        self._open()
+
+    def _enqueue(self, cell: Cell, **facts: Any) -> None:
+        """Params and attributes go in with the record, in one transaction."""
+        attributes = {"cell": key(cell), "arm": cell.arm, "seed": cell.seed, "trial": cell.trial, **facts}
+        self._study.enqueue_trial(self._levels[cell.arm], user_attrs=attributes)
+
+    def _index(self) -> None:
+        records = self._study.get_trials(deepcopy=False)
+        self._numbers = {record.user_attrs["cell"]: record.number for record in records}
+
+    def _record(self, cell: Cell) -> optuna.trial.FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[self._numbers[key(cell)]]
+
+
+def _facts(result: TrialResult) -> dict[str, Any]:
+    """What a record carries besides its value; JSON has no NaN, so such scores travel as text."""
+    scores = {name: value if math.isfinite(value) else str(value) for name, value in result.scores.items()}
+    return {"status": str(result.status), "seconds": result.seconds, "steps": result.steps, "why": result.why, **scores}

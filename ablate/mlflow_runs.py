@@ -1,0 +1,281 @@
+"""The runs of one study in an MLflow store: one parent, one child per cell, rebuilt from facts on disk.
+
+Every method may be repeated, also by another process after a kill, and then changes nothing: runs are
+found by their tags, metrics carry the event's own time and step (a row is keyed by run, key, time,
+step and value), pictures are looked for before they are sent. A run that already holds a cell's end
+is left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.events import Event, Saved, read
+from ablate.ledger import key
+from ablate.mlflow_facts import Row, clipped, metric_name, milliseconds, parameters, rows
+from ablate.mlflow_store import open_store
+from ablate.pictures import read_strip
+from ablate.records import Arm, Cell, Status, StudyFolder, TrialResult, TrialSpec, digest
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric, Run, RunInfo
+
+PARENT = ""  # where the parent stands among the runs by cell
+OPEN = ("RUNNING", "SCHEDULED")
+PICTURE = "samples"
+METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # limits of MLflow's API
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Sent:
+    """What this process knows to be in a cell's run."""
+
+    values: set[tuple[str, int, str]] = field(default_factory=set)  # split, step, key
+    skipped: set[str] = field(default_factory=set)  # names with values that are not finite
+    last: int | None = None  # time of the last event, ms
+    pictures: list[str] | None = None  # files under images/; None where the store has to be asked
+
+
+class MlflowRuns:
+    """The study's runs; synchronous, raises what MLflow raises. `factors` has each base level first."""
+
+    def __init__(
+        self,
+        uri: str,
+        folder: StudyFolder,
+        *,
+        arms: Iterable[Arm],
+        factors: Mapping[str, Sequence[str]],
+        question: str = "",
+        clock: Callable[[], float] = time.time,
+    ):
+        self._uri, self._folder, self._question, self._clock = uri, folder, question, clock
+        self._factors, self._arms = factors, {arm.name: arm for arm in arms}
+        self._client: Any = None
+        self._runs: dict[str, Run] = {}
+        self._sent: dict[str, _Sent] = {}
+        self._unsure = False  # whether the last create_run may have happened without our seeing it
+
+    def connect(self) -> None:
+        """Open or create the store and the study's experiment; a run left RUNNING by a kill is closed."""
+        self._client, self._experiment = open_store(self._uri, self._folder)
+        self._load()
+        self._close_open()
+        if PARENT in self._runs:
+            self._client.update_run(self._run_id(PARENT), status="RUNNING")
+        else:
+            self._create(PARENT, self._folder.name, {"mlflow.note.content": self._question})
+
+    def reachable(self) -> bool:
+        """Whether the store answers at all: tells an outage from a call that it refuses."""
+        try:
+            return bool(self._client.search_experiments(max_results=1))
+        except Exception:
+            return False
+
+    def begin(self, cell: Cell, spec: TrialSpec, at: float | None = None) -> None:
+        """The cell's run, RUNNING, with its parameters; `at` is when it began (default now)."""
+        run = self._runs.get(key(cell))
+        if run and run.data.tags.get("ablate.trial") != cell.trial:  # of an earlier plan
+            self._client.delete_run(self._runs.pop(key(cell)).info.run_id)
+            run = None
+        if run:
+            self._client.update_run(run.info.run_id, status="RUNNING")
+            self._client.set_tag(run.info.run_id, "ablate.status", "running")
+        else:
+            tags = {"ablate.cell": key(cell), "ablate.trial": cell.trial, "ablate.arm": cell.arm}
+            tags |= {"ablate.seed": str(cell.seed), "ablate.status": "running"}
+            tags["mlflow.parentRunId"] = self._run_id(PARENT)
+            self._create(key(cell), f"{cell.arm} · seed {cell.seed}", tags, at)
+        self._describe(cell, spec)
+        self._refresh(key(cell))
+
+    def follow(self, cell: Cell, events: Iterable[Event]) -> None:
+        """Send what the events of a begun cell hold; after a start of the driver, from the first event on."""
+        events = list(events)
+        sent = self._sent.setdefault(key(cell), _Sent())
+        fresh = [row for row in rows(events) if row.identity not in sent.values]
+        first = {row.identity: row for row in reversed(fresh)}  # after a resume the first line stands
+        self._send_metrics(key(cell), list(first.values()))
+        sent.values.update(first)
+        sent.last = max([sent.last or 0] + [milliseconds(event.time) for event in events]) or None
+        for event in events:
+            if isinstance(event, Saved) and event.what == "sample":
+                self._send_picture(cell, event)
+
+    def end(self, cell: Cell, result: TrialResult) -> None:
+        """Close a begun cell's run: FAILED if the machinery failed, else FINISHED with the outcome as a tag."""
+        last = self._sent.setdefault(key(cell), _Sent()).last or milliseconds(self._clock())
+        if result.status is Status.done:
+            self._send_scores(key(cell), result, last)
+        self._conclude(cell, result, last)
+
+    def mirror(self, cell: Cell, spec: TrialSpec, result: TrialResult) -> None:
+        """Bring an ended cell over from its folder; nothing is sent where the run already holds this end."""
+        run = self._runs.get(key(cell))
+        if run and _holds(run, cell, result):
+            return
+        events = read(self._folder.trial(cell.trial).events)
+        self.begin(cell, spec, events[0].time if events else None)
+        self.follow(cell, events)
+        self.end(cell, result)
+
+    def finish_study(self, report: Path, summary: str) -> None:
+        """The report's folder and the short answer on the parent, which ends FINISHED."""
+        self._load()
+        parent = self._runs[PARENT].info
+        self._delete_artifacts(parent, "report")  # figures of an older plan
+        self._client.log_artifacts(parent.run_id, str(report), "report")
+        self._client.set_tag(parent.run_id, "mlflow.note.content", clipped(summary, 5000))
+        self._close_open(keep=PARENT)
+        self._client.set_terminated(parent.run_id, "FINISHED", end_time=milliseconds(self._clock()))
+
+    def interrupt(self) -> None:
+        """No run stays RUNNING: what has not ended is KILLED, and `begin` opens it again."""
+        self._load()
+        self._close_open()
+
+    def _conclude(self, cell: Cell, result: TrialResult, last: int) -> None:
+        """Tags and final state; the tag that says all is there goes last but for the state."""
+        from mlflow.entities import RunTag
+
+        facts = {"status": result.status, "why": result.why, "warnings": "\n".join(result.warnings)}
+        facts["result"] = _fingerprint(result)
+        run = self._runs[key(cell)]
+        stale = {name for name in facts if f"ablate.{name}" in run.data.tags}  # of an attempt before `--retry-failed`
+        said = {name: clipped(str(text), 5000) for name, text in facts.items() if text or name in stale}
+        tags = [RunTag(f"ablate.{name}", text) for name, text in said.items()]
+        self._client.log_batch(run.info.run_id, tags=tags, synchronous=True)
+        status = "FAILED" if result.status is Status.failed else "FINISHED"
+        self._client.set_terminated(run.info.run_id, status, end_time=last)
+        self._refresh(key(cell))
+
+    def _load(self) -> None:
+        """Learn the study's runs; of two runs of one cell (a lost reply) one stays."""
+        runs, token = [], None
+        while token is None or token:
+            page = self._client.search_runs([self._experiment], max_results=1000, page_token=token)
+            runs, token = runs + list(page), page.token or ""
+        self._runs = {}
+        for run in sorted(runs, key=lambda run: (not _ended(run), run.info.start_time, run.info.run_id)):
+            if run.data.tags.get("ablate.study") == self._folder.name:
+                cell = run.data.tags.get("ablate.cell", PARENT)
+                if cell in self._runs:
+                    self._client.delete_run(run.info.run_id)
+                self._runs.setdefault(cell, run)
+        self._unsure = False
+
+    def _close_open(self, keep: str | None = None) -> None:
+        for cell, run in list(self._runs.items()):
+            if cell != keep and run.info.status in OPEN:
+                if cell:
+                    self._client.set_tag(run.info.run_id, "ablate.status", "interrupted")
+                self._client.set_terminated(run.info.run_id, "KILLED", end_time=milliseconds(self._clock()))
+                self._refresh(cell)
+
+    def _create(self, cell: str, name: str, tags: Mapping[str, str], at: float | None = None) -> None:
+        if self._unsure:
+            self._load()
+        if cell not in self._runs:
+            self._unsure = True
+            self._runs[cell] = self._client.create_run(
+                self._experiment,
+                run_name=name,
+                start_time=milliseconds(self._clock() if at is None else at),
+                tags={"ablate.study": self._folder.name, **tags},
+            )
+            self._unsure = False
+
+    def _refresh(self, cell: str) -> None:
+        self._runs[cell] = self._client.get_run(self._run_id(cell))
+
+    def _run_id(self, cell: str) -> str:
+        return self._runs[cell].info.run_id
+
+    def _describe(self, cell: Cell, spec: TrialSpec) -> None:
+        """Log the parameters that the run lacks (one logged twice with another value raises)."""
+        from mlflow.entities import Param
+        from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
+
+        run_id, present = self._run_id(key(cell)), self._runs[key(cell)].data.params
+        changes = self._arms[cell.arm].changes
+        levels = {factor: changes.get(factor, names[0]) for factor, names in self._factors.items()}
+        stated = parameters(cell, spec, levels)
+        lacking = {name: clipped(text, MAX_PARAM_VAL_LENGTH) for name, text in stated.items() if name not in present}
+        params = [Param(name, text) for name, text in lacking.items()]
+        for start in range(0, len(params), PARAMS_PER_CALL):
+            self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_CALL], synchronous=True)
+
+    def _send_metrics(self, cell: str, values: Sequence[Row]) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(metric_name(row), row.value, row.time, row.step) for row in values]
+        self._log(cell, [metric for metric in metrics if math.isfinite(metric.value)])
+        skipped = {metric.key for metric in metrics if not math.isfinite(metric.value)}
+        known = self._sent.setdefault(cell, _Sent()).skipped
+        if skipped - known:  # MLflow would store inf as 1.797e308
+            names = ", ".join(sorted(known | skipped))
+            self._client.set_tag(self._run_id(cell), "ablate.not_finite", clipped(names, 5000))
+            known |= skipped
+
+    def _log(self, cell: str, metrics: Sequence[Metric]) -> None:
+        for start in range(0, len(metrics), METRICS_PER_CALL):
+            part = metrics[start : start + METRICS_PER_CALL]
+            self._client.log_batch(self._run_id(cell), metrics=part, synchronous=True)
+
+    def _send_scores(self, cell: str, result: TrialResult, at: int) -> None:
+        """Final scores, without those the run held when it was opened: they may carry another time."""
+        from mlflow.entities import Metric
+
+        present = self._runs[cell].data.metrics
+        scores = {name: value for name, value in result.scores.items() if math.isfinite(value)}
+        scores["seconds"] = result.seconds
+        fresh = [Metric(name, value, at, result.steps) for name, value in scores.items() if present.get(name) != value]
+        self._log(cell, fresh)
+
+    def _send_picture(self, cell: Cell, event: Saved) -> None:
+        """Rows of SAR, generated, real under images/, once per step, where the UI puts steps side by side."""
+        run, sent = self._runs[key(cell)].info, self._sent[key(cell)]
+        if sent.pictures is None:
+            sent.pictures = [file.path for file in self._client.list_artifacts(run.run_id, "images")]
+        present = [file for file in sent.pictures if file.startswith(f"images/{PICTURE}+step+{event.step}+")]
+        if any("compressed" in file for file in present):  # MLflow writes this copy last
+            return
+        for torn in present:
+            self._delete_artifacts(run, torn)
+        picture = read_strip(self._folder.trial(cell.trial).root / event.path)
+        if picture is not None:
+            known, sent.pictures = sent.pictures, None  # unknown, should the next line break halfway
+            at = milliseconds(event.time)
+            self._client.log_image(run.run_id, picture, key=PICTURE, step=event.step, timestamp=at, synchronous=True)
+            sent.pictures = [*known, f"images/{PICTURE}+step+{event.step}+compressed"]
+
+    def _delete_artifacts(self, run: RunInfo, path: str) -> None:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        try:
+            get_artifact_repository(run.artifact_uri, tracking_uri=self._uri).delete_artifacts(path)
+        except Exception as error:  # not every store can, and there may be nothing to delete
+            log.debug("%s stays in the store: %s", path, type(error).__name__)
+
+
+def _ended(run: Run) -> bool:
+    return run.info.status in ("FINISHED", "FAILED") and "ablate.result" in run.data.tags
+
+
+def _holds(run: Run, cell: Cell, result: TrialResult) -> bool:
+    """Whether the run was closed with this very result: everything else was sent before."""
+    tags = run.data.tags
+    return _ended(run) and tags["ablate.result"] == _fingerprint(result) and tags.get("ablate.trial") == cell.trial
+
+
+def _fingerprint(result: TrialResult) -> str:
+    facts = (result.id, result.status, sorted(result.scores.items()), result.steps, result.seconds, result.why)
+    return digest([str(fact) for fact in facts])

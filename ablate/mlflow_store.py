@@ -1,0 +1,92 @@
+"""Where a study's MLflow store is, and how it is opened (mlflow is imported here, on first use)."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ablate.records import StudyFolder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# A client against a closed port retries for 246 s with MLflow's own limits; it reports usage home, and
+# writes the traceback of every database error to the terminal (what matters of it is said by `Tracking`)
+# and prints the URL of each ended run with the password in it.
+ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def resolve(uri: str | None, folder: StudyFolder, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The tracking URI a study means: `auto` is $MLFLOW_TRACKING_URI, else a SQLite file under runs/."""
+    if uri != "auto":
+        return uri
+    return environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.mlflow.absolute()}"
+
+
+def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:
+    """A client of the store, created if need be, and the id of the study's experiment.
+
+    Under a file lock: of eight processes that created one SQLite store at once, seven died.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # an outage is told once, by us
+    from mlflow import MlflowClient
+
+    with _locked(folder.mlflow.with_name("mlflow.lock")):
+        _private_sqlite(uri)
+        client = MlflowClient(tracking_uri=uri)
+        return client, _experiment(client, uri, folder)
+
+
+def redacted(text: str, uri: str = "") -> str:
+    """`text` without the secrets that a tracking URI can carry (user info, password-like query values)."""
+    try:
+        parts = urlsplit(uri)
+        secrets = [parts.password or "", unquote(parts.password or "")]
+        secrets += [value for name, value in parse_qsl(parts.query) if re.search("pass|token|secret|key", name, re.I)]
+    except ValueError:
+        secrets = []
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return re.sub(r"(?<=://)\S*@", "***@", text)
+
+
+def _experiment(client: MlflowClient, uri: str, folder: StudyFolder) -> str:
+    found = client.get_experiment_by_name(folder.name)
+    if found is None:
+        served = uri.startswith(("http:", "https:", "databricks"))  # the server knows where artifacts go
+        place = None if served else folder.artifacts.absolute().as_uri()
+        return client.create_experiment(folder.name, artifact_location=place)
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    return found.experiment_id
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _private_sqlite(uri: str) -> None:
+    """Make the file of a sqlite URI readable by its owner only, before anything is in it."""
+    place = uri.removeprefix("sqlite:///").split("?")[0]
+    if uri.startswith("sqlite:///") and place:
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(place, os.O_CREAT | os.O_RDWR, 0o600))
