@@ -1,0 +1,1 @@
+"""Figures of a report: each module draws one, as PNG bytes that depend on nothing but its input."""

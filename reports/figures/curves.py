@@ -1,0 +1,128 @@
+"""Learning curves: the primary metric of every seed of every arm against images seen."""
+
+from __future__ import annotations
+
+import math
+
+from reports.figures.style import VERMILION, axis_label, png, seed_style, sheet, short
+from reports.load import Results, Run
+
+COLUMNS = 4
+
+
+def panels(figure, count: int):
+    """`count` axes in rows of four with common scales; what is left of the last row stays empty."""
+    rows, height = -(-count // COLUMNS), height_of(count)
+    margins = {"left": 0.07, "right": 0.99, "top": 1 - 0.62 / height, "bottom": 0.52 / height}
+    spacing = {"hspace": 0.26, "wspace": 0.08}
+    grid = figure.subplots(
+        rows, min(count, COLUMNS), sharex=True, sharey=True, squeeze=False, gridspec_kw=margins | spacing
+    )
+    for axes in grid.flat[count:]:
+        axes.set_visible(False)
+    for axes in grid.flat[max(0, count - COLUMNS) : count]:  # the lowest of each column
+        axes.tick_params(labelbottom=True)
+    return grid.flat[:count]
+
+
+def height_of(count: int) -> float:
+    return 1.15 + 1.6 * -(-count // COLUMNS)
+
+
+def panel_title(results: Results, arm: str) -> str:
+    """The arm's name, with the count of runs that failed: crosses may cover each other."""
+    runs = results.of(arm)
+    failed = sum(run.failed_by_itself for run in runs)
+    outcomes = failed + sum(run.done for run in runs)
+    return short(arm, 17) + f" · {failed}/{outcomes} failed" if failed else short(arm, 28)
+
+
+def curves(results: Results, ranking: tuple[str, ...]) -> bytes | None:
+    """One panel an arm in the order of the table, the baseline's seeds in grey behind; None without data."""
+    metric, split = results.metric, results.split
+    drawn = {arm: [run for run in results.of(arm) if run.curve(split, metric.name)] for arm in ranking}
+    arms = [arm for arm in ranking if drawn[arm]]
+    if not arms:
+        return None
+    with sheet(height_of(len(arms))) as figure:
+        limits = _limits(results)
+        for axes, arm in zip(panels(figure, len(arms)), arms, strict=True):
+            axes.set_ylim(limits)
+            for run in drawn.get(results.baseline, ()):
+                axes.plot(*_points(results, run), color="#bbbbbb", linewidth=1)
+            _reference(axes, results)
+            for run in drawn[arm]:
+                _draw(axes, results, run)
+            axes.set_title(panel_title(results, arm), loc="left")
+            axes.grid(color="#eeeeee", linewidth=0.6)
+            axes.tick_params(labelsize=8)
+        height = height_of(len(arms))
+        figure.supxlabel("images that the generator was updated on", fontsize=9, y=0.08 / height)
+        figure.supylabel(f"{axis_label(metric.label, metric.unit)}, {split}", fontsize=9, x=0.004)
+        _legend(figure, results)
+        return png(figure)
+
+
+def _limits(results: Results) -> tuple[float | None, float | None]:
+    """Scale of the finished runs: a diverged run may leave it, it must not flatten the others."""
+    runs = [run for run in results.all_runs if run.done] or results.all_runs
+    values = [value for run in runs for value in _points(results, run)[1]]
+    best = best_reference(results)
+    values += [best[1]] if best else []
+    if not values or min(values) == max(values):
+        return None, None
+    margin = 0.06 * (max(values) - min(values))
+    return min(values) - margin, max(values) + margin
+
+
+def _points(results: Results, run: Run) -> tuple[list[int], list[float]]:
+    rows = [row for row in run.curve(results.split, results.metric.name) if math.isfinite(row[2])]
+    return [images for _, images, _ in rows], [value for _, _, value in rows]
+
+
+def _draw(axes, results: Results, run: Run) -> None:
+    images, values = _points(results, run)
+    if not images:
+        return
+    style = seed_style(results.seeds.index(run.seed))
+    axes.plot(images, values, linewidth=1.3, markersize=3, **style)
+    if run.failed_by_itself:
+        low, high = axes.get_ylim()
+        height = min(max(values[-1], low), high)
+        axes.plot(images[-1], height, marker="x", color=VERMILION, markersize=9, markeredgewidth=2, clip_on=False)
+
+
+def best_reference(results: Results) -> tuple[str, float] | None:
+    """The strongest predictor without training on the primary metric."""
+    metric = results.metric
+    known = [(name, row[metric.name]) for name, row in results.references.items() if metric.name in row]
+    known = [(name, value) for name, value in known if value == value]
+    pick = max if metric.goal == "max" else min
+    return pick(known, key=lambda pair: pair[1]) if known else None
+
+
+def _reference(axes, results: Results) -> None:
+    best = best_reference(results)
+    if best:
+        axes.axhline(best[1], color="black", linewidth=0.9, linestyle=(0, (1, 2)))
+
+
+def _legend(figure, results: Results) -> None:
+    from matplotlib.lines import Line2D
+
+    entries = [
+        Line2D([], [], markersize=4, label=f"seed {seed}", **seed_style(index))
+        for index, seed in enumerate(results.seeds[:10])
+    ]
+    entries.append(Line2D([], [], color="#bbbbbb", label=f"{results.baseline}, all seeds"))
+    best = best_reference(results)
+    if best:
+        entries.append(Line2D([], [], color="black", linestyle=(0, (1, 2)), label=best[0].replace("_", " ")))
+    if any(run.failed_by_itself for run in results.all_runs):
+        entries.append(
+            Line2D([], [], color=VERMILION, marker="x", linestyle="none", markersize=7, markeredgewidth=2,
+                   label="failed")
+        )  # fmt: skip
+    figure.legend(
+        handles=entries, loc="upper center", ncols=min(len(entries), 8), frameon=False, fontsize=8, columnspacing=1.2
+    )

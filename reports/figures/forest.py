@@ -1,0 +1,107 @@
+"""Forest plot: every arm's difference from the baseline with its simultaneous interval."""
+
+from __future__ import annotations
+
+import math
+
+from reports.analysis import Analysis, Effect
+from reports.figures.style import CLAIM_STYLES, GREY, OTHER_STYLE, axis_label, png, sheet, short
+from reports.load import Results
+
+
+def forest(results: Results, analysis: Analysis) -> bytes | None:
+    """Arms in the order of the table; None where no arm has a difference to show."""
+    ranked = [effect for arm in analysis.ranking if (effect := analysis.effect(arm))]
+    shown = [effect for effect in ranked if effect.difference is not None]
+    if not shown:
+        return None
+    with sheet(1.5 + 0.28 * len(ranked), layout="constrained") as figure:
+        axes = figure.subplots()
+        _mark_detectable(axes, analysis)
+        axes.axvline(0, color="black", linewidth=1)
+        for row, effect in enumerate(ranked):
+            _draw(axes, row, effect)
+        _note_failures(axes, analysis, ranked)
+        axes.set_yticks(range(len(ranked)), [short(effect.arm, 34) for effect in ranked])
+        axes.set_ylim(len(ranked) - 0.4, -0.6)
+        axes.set_xlabel(_label(results, analysis))
+        if analysis.scale == "log":
+            _percent_ticks(axes)
+        axes.grid(axis="x", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        _legend(figure, shown, analysis)
+        return png(figure)
+
+
+def _percent_ticks(axes) -> None:
+    """Round percentages along a log scale."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = axes.get_xlim()
+    steps = MaxNLocator(7).tick_values(100 * math.expm1(low), 100 * math.expm1(high))
+    inside = [step for step in steps if step > -100 and low <= math.log1p(step / 100) <= high]
+    axes.set_xticks([math.log1p(step / 100) for step in inside], [f"{step:+g} %" for step in inside])
+    axes.set_xlim(low, high)
+
+
+def _draw(axes, row: int, effect: Effect) -> None:
+    colour, marker = CLAIM_STYLES.get(effect.verdict, OTHER_STYLE)
+    if effect.difference is None:
+        axes.text(0, row, " no finished run to compare", va="center", fontsize=8, color=GREY)
+        return
+    if effect.low is not None:
+        axes.plot([effect.low, effect.high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
+    hollow = effect.low is None or effect.verdict not in CLAIM_STYLES
+    axes.plot(
+        effect.difference, row, marker=marker, color=colour, markersize=7, markerfacecolor="white" if hollow else colour
+    )
+
+
+def _mark_detectable(axes, analysis: Analysis) -> None:
+    if analysis.detectable is None:
+        return
+    axes.axvspan(-analysis.detectable, analysis.detectable, color="#f0f0f0", zorder=0)
+    for side in (-1, 1):
+        axes.axvline(side * analysis.detectable, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+
+
+def _note_failures(axes, analysis: Analysis, effects: list[Effect]) -> None:
+    for row, effect in enumerate(effects):
+        arm = analysis.arms[effect.arm]
+        if arm.n_failed:
+            text = f"{arm.n_failed} of {arm.n_ok + arm.n_failed} failed"
+            axes.annotate(
+                text, (1, row), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
+                va="center", fontsize=8, annotation_clip=False,
+            )  # fmt: skip
+
+
+def _label(results: Results, analysis: Analysis) -> str:
+    metric = results.metric
+    side = "right" if metric.goal == "max" else "left"
+    if analysis.scale == "log":
+        return f"{metric.label}: change from {analysis.baseline}   (better to the {side})"
+    return f"{axis_label(metric.label, metric.unit)}: arm minus {analysis.baseline}   (better to the {side})"
+
+
+def _legend(figure, shown: list[Effect], analysis: Analysis) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    entries = []
+    for verdict in dict.fromkeys(effect.verdict for effect in shown):
+        colour, marker = CLAIM_STYLES.get(verdict, OTHER_STYLE)
+        hollow = verdict not in CLAIM_STYLES
+        face = "white" if hollow else colour
+        entries.append(
+            Line2D([], [], color=colour, marker=marker, linestyle="none", markerfacecolor=face, label=verdict)
+        )
+    if analysis.detectable is not None:
+        size = f"{analysis.detectable:.2g}"
+        if analysis.scale == "log":
+            size = f"{100 * math.expm1(analysis.detectable):.2g} %"
+        entries.append(
+            Patch(facecolor="#f0f0f0", edgecolor=GREY, linestyle="--",
+                  label=f"below the detectable difference ({size}, 80 % power)")
+        )  # fmt: skip
+    figure.legend(handles=entries, loc="outside upper center", ncols=2, frameon=False, fontsize=8)

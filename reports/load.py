@@ -1,0 +1,225 @@
+"""A study folder as typed records: the plan, and what every planned cell came to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablate.events import Ended, Warned, fold, read
+from ablate.records import Status, StudyFolder, TrialFolder, TrialResult
+
+WAITING, UNFINISHED = "waiting", "unfinished"
+ARMS_OWN = "arm"  # a failure whose reason starts so is the arm's outcome, not the machine's
+
+
+@dataclass(frozen=True)
+class Metric:
+    name: str
+    label: str
+    unit: str
+    goal: str  # max or min
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any] | str) -> Metric:
+        if isinstance(document, str):
+            return cls(document, document, "", "max")
+        name = document["name"]
+        return cls(name, document.get("label") or name, document.get("unit") or "", document.get("goal", "max"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of the plan. `outcome` is a Status, `unfinished` (no end recorded) or `waiting`.
+
+    `flags` maps a pathology that was warned of to the first generator update at which it was.
+    """
+
+    arm: str
+    seed: int
+    trial: str
+    outcome: str
+    result: TrialResult | None = None
+    flags: Mapping[str, int] = field(default_factory=dict)
+    samples: Path | None = None
+
+    @property
+    def done(self) -> bool:
+        return self.outcome == Status.done
+
+    @property
+    def failed_by_itself(self) -> bool:
+        """An outcome of the arm: diverged, collapsed, or a failure that its recipe caused."""
+        if self.outcome == Status.failed:
+            return self.result is not None and self.result.why.split(":")[0].strip() == ARMS_OWN
+        return self.outcome in (Status.diverged, Status.collapsed)
+
+    @property
+    def missing(self) -> bool:
+        """No outcome yet: still to be run, or lost to the machine."""
+        return self.outcome in (WAITING, UNFINISHED) or (self.outcome == Status.failed and not self.failed_by_itself)
+
+    def score(self, metric: str) -> float:
+        """Final validation value; NaN unless the run is done and has it."""
+        return self.result.scores.get(metric, float("nan")) if self.done and self.result else float("nan")
+
+    def curve(self, split: str, key: str) -> tuple[tuple[int, int, float], ...]:
+        return self.result.curves.get((split, key), ()) if self.result else ()
+
+
+@dataclass(frozen=True)
+class PlannedArm:
+    """A distinct recipe; `aliases` are further names of the plan for the same trials."""
+
+    name: str
+    changes: Mapping[str, str]
+    differences: Mapping[str, tuple[Any, Any]]
+    generator_updates: int | None
+    images: int | None
+    notes: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.aliases)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything a report is made of. The first arm is the baseline."""
+
+    name: str
+    question: str
+    trainer: str
+    design: str
+    metric: Metric
+    split: str
+    smallest_effect: float | None
+    also: tuple[Metric, ...]
+    failure: str | float
+    seeds: tuple[int, ...]
+    arms: tuple[PlannedArm, ...]
+    runs: Mapping[tuple[str, int], Run]  # (arm, seed); an alias has no runs of its own
+    cells: int  # planned, aliases included
+    references: Mapping[str, Mapping[str, float]]  # predictor -> metric -> value
+    resources: Mapping[str, Any]
+    base_terms: tuple[str, ...]  # loss terms of the base recipe
+    warnings: tuple[str, ...]
+    data: Mapping[str, Any]
+    hash: str
+    provenance: Mapping[str, Any]
+
+    @property
+    def baseline(self) -> str:
+        return self.arms[0].name
+
+    def of(self, arm: str) -> tuple[Run, ...]:
+        """The runs of one arm in the order of the seeds."""
+        return tuple(self.runs[arm, seed] for seed in self.seeds if (arm, seed) in self.runs)
+
+    @property
+    def all_runs(self) -> tuple[Run, ...]:
+        return tuple(run for arm in self.arms for run in self.of(arm.name))
+
+
+def load(study_folder: Path) -> Results:
+    """Read the plan and all trials of a study. Raises FileNotFoundError without a plan."""
+    folder = StudyFolder(study_folder.parent, study_folder.name)
+    if not folder.plan.exists():
+        raise FileNotFoundError(f"{folder.plan}: no plan here; a study's folder holds plan.json once it has been run")
+    plan = json.loads(folder.plan.read_text())
+    arms, own = _distinct(plan["arms"], {(cell["arm"], cell["seed"]): cell["trial"] for cell in plan["cells"]})
+    metric = plan["metric"]
+    return Results(
+        name=plan["name"],
+        question=plan.get("question") or "",
+        trainer=plan.get("trainer") or "",
+        design=plan.get("design") or "list",
+        metric=Metric.of(metric),
+        split=metric.get("split", "validation"),
+        smallest_effect=metric.get("smallest_effect"),
+        also=tuple(Metric.of(entry) for entry in plan.get("also") or ()),
+        failure=(plan.get("failure") or {}).get("score", "mean_colour"),
+        seeds=tuple(plan["seeds"]),
+        arms=arms,
+        runs={cell: _run(folder.trial(trial), *cell, trial) for cell, trial in sorted(own.items())},
+        cells=len(plan["cells"]),
+        references=_references(folder.references),
+        resources=plan.get("resources") or {},
+        base_terms=tuple(sorted((plan.get("base") or {}).get("terms") or {})),
+        warnings=tuple(plan.get("warnings") or ()),
+        data=plan.get("data") or {},
+        hash=plan.get("hash") or "",
+        provenance=json.loads(folder.provenance.read_text()) if folder.provenance.exists() else {},
+    )
+
+
+def _distinct(
+    documents: Sequence[Mapping[str, Any]], cells: Mapping[tuple[str, int], str]
+) -> tuple[tuple[PlannedArm, ...], dict[tuple[str, int], str]]:
+    """Arms that own their trials, with those that share them as aliases; and the cells that count."""
+    owner: dict[str, str] = {}  # trial -> first arm with it
+    alias: dict[str, list[str]] = {}
+    kept, own = [], {}
+    for document in documents:
+        name = document["name"]
+        mine = {cell: trial for cell, trial in cells.items() if cell[0] == name}
+        sharing = sorted({owner[trial] for trial in mine.values() if trial in owner})
+        if sharing:
+            alias.setdefault(sharing[0], []).append(name)
+            continue
+        owner.update((trial, name) for trial in mine.values())
+        own.update(mine)
+        kept.append(document)
+    return tuple(_planned(document, tuple(alias.get(document["name"], ()))) for document in kept), own
+
+
+def _planned(document: Mapping[str, Any], aliases: tuple[str, ...]) -> PlannedArm:
+    return PlannedArm(
+        name=document["name"],
+        changes=document.get("changes") or {},
+        differences={path: (pair[0], pair[1]) for path, pair in (document.get("differences") or {}).items()},
+        generator_updates=document.get("generator_updates"),
+        images=document.get("images"),
+        notes=tuple(document.get("notes") or ()),
+        aliases=aliases,
+    )
+
+
+def _run(folder: TrialFolder, arm: str, seed: int, trial: str) -> Run:
+    if not folder.root.exists():
+        return Run(arm, seed, trial, WAITING)
+    events = read(folder.events)
+    result = fold(trial, events)
+    ended = any(isinstance(event, Ended) for event in events)
+    flags: dict[str, int] = {}
+    for event in events:
+        if isinstance(event, Warned):
+            flags.setdefault(event.message.split(":")[0].strip(), event.step)
+    samples = sorted(folder.samples.glob("*.npz"))
+    return Run(
+        arm,
+        seed,
+        trial,
+        outcome=_outcome(folder, result, ended),
+        result=result,
+        flags=flags,
+        samples=samples[-1] if samples else None,
+    )
+
+
+def _outcome(folder: TrialFolder, result: TrialResult, ended: bool) -> str:
+    if ended:
+        return result.status.value
+    return Status.failed.value if any(folder.root.glob("error.*.json")) else UNFINISHED
+
+
+def _references(folder: TrialFolder) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    for key, value in fold("references", read(folder.events)).scores.items():
+        predictor, _, metric = key.partition("/")
+        if metric:
+            found.setdefault(predictor, {})[metric] = value
+    return {name: found[name] for name in sorted(found)}

@@ -1,0 +1,97 @@
+"""What every section of a report is written from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from reports.analysis import Analysis
+from reports.figures.curves import best_reference, curves
+from reports.figures.forest import forest
+from reports.figures.pictures import Grid, pictures
+from reports.figures.slopes import slopes
+from reports.load import PlannedArm, Results
+from reports.wording import Numbers, code
+
+_MEASURES = {"l1": "mae"}  # loss term -> the metric that is the same quantity under another name
+
+
+@dataclass(frozen=True)
+class Page:
+    """Results, their analysis, and the figures by file name."""
+
+    results: Results
+    analysis: Analysis
+    numbers: Numbers
+    figures: dict[str, bytes] = field(default_factory=dict)
+    grid: Grid | None = None
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """All arms: those with an outcome in the order of their score, then the others as planned."""
+        rest = [arm.name for arm in self.results.arms if arm.name not in self.analysis.ranking]
+        return (*self.analysis.ranking, *rest)
+
+    def place(self, name: str) -> int | None:
+        """Rank of an arm, 1 is best; arms with exactly equal scores share it. None without any outcome."""
+        if name not in self.analysis.ranking:
+            return None
+        index = self.analysis.ranking.index(name)
+        scores = [self.analysis.arms[arm].score for arm in self.analysis.ranking]
+        while index and scores[index] == scores[index - 1]:
+            index -= 1
+        return index + 1
+
+    def arm(self, name: str) -> PlannedArm:
+        return next(arm for arm in self.results.arms if arm.name == name)
+
+    def beaten_by(self, value: float) -> list[str]:
+        """Arms whose score over all outcomes is better than `value`."""
+        sign = 1 if self.analysis.goal == "max" else -1
+        scored = [(arm.arm, arm.score) for arm in self.analysis.arms.values()]
+        return [arm for arm, score in scored if score is not None and sign * (score - value) > 0]
+
+    @property
+    def best_reference(self) -> tuple[str, float] | None:
+        return best_reference(self.results)
+
+
+def compose(results: Results, analysis: Analysis) -> Page:
+    """The page of a study with all figures that its data allow."""
+    grid = pictures(results, analysis.ranking)
+    drawn = {
+        "forest.png": forest(results, analysis),
+        "slopes.png": slopes(results, analysis.ranking),
+        "curves.png": curves(results, analysis.ranking),
+        "pictures.png": grid.png if grid else None,
+    }
+    figures = {name: data for name, data in drawn.items() if data}
+    return Page(results, analysis, Numbers.of(results.metric, analysis), figures, grid)
+
+
+def trained_on(arm: PlannedArm, base_terms: Collection[str]) -> set[str]:
+    """Metrics that a loss term of the arm optimises."""
+    terms = set(base_terms)
+    for path, (_, new) in arm.differences.items():
+        head, _, rest = path.partition(".")
+        if head == "terms" and rest:
+            (terms.discard if new is None else terms.add)(rest.split(".")[0])
+    return {_MEASURES.get(term, term) for term in terms}
+
+
+def change(arm: PlannedArm) -> str:
+    """What the arm changes: recipe paths with both values, else its factor levels."""
+    if arm.differences:
+        return ", ".join(f"{code(path)}: {show(old)} → {show(new)}" for path, (old, new) in arm.differences.items())
+    if arm.changes:
+        return ", ".join(f"{code(factor)}: {code(level)}" for factor, level in arm.changes.items())
+    return "the base recipe"
+
+
+def show(value: object) -> str:
+    """A recipe value in a few characters; None is a part that is absent."""
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return code(", ".join(f"{key} {item}" for key, item in value.items()))
+    return code(f"{value:g}" if isinstance(value, float) else value)

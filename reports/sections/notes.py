@@ -1,0 +1,52 @@
+"""What a reader has to know about the plan: shared trials, inert settings, warnings."""
+
+from __future__ import annotations
+
+from reports.page import Page, trained_on
+from reports.wording import code, escape, listed
+
+
+def notes(page: Page) -> str:
+    lines = [
+        *_unfair(page),
+        *_shared(page),
+        *_inert(page),
+        *_warnings(page),
+        *_valueless(page),
+        *map(escape, page.analysis.notes),
+    ]
+    return "\n".join(["## Notes", "", *(f"- {line}" for line in lines)]) if lines else ""
+
+
+def _unfair(page: Page) -> list[str]:
+    """The primary metric as a loss term of some arms only."""
+    metric = page.results.metric
+    arms = [arm.name for arm in page.results.arms if metric.name in trained_on(arm, page.results.base_terms)]
+    if not arms or len(arms) == len(page.results.arms):
+        return []
+    return [
+        f"{escape(metric.label)} or its like is a loss term of {listed(arms)} and not of the others: it favours them."
+    ]
+
+
+def _shared(page: Page) -> list[str]:
+    return [
+        f"{listed(arm.names)} have identical recipes: one arm with {len(arm.names)} names, counted once."
+        for arm in page.results.arms
+        if arm.aliases
+    ]
+
+
+def _inert(page: Page) -> list[str]:
+    return [f"{code(arm.name)}: {escape(note)}" for arm in page.results.arms for note in arm.notes]
+
+
+def _warnings(page: Page) -> list[str]:
+    return [escape(warning) for warning in page.results.warnings]
+
+
+def _valueless(page: Page) -> list[str]:
+    metric = page.results.metric
+    runs = [run for run in page.results.all_runs if run.done and run.score(metric.name) != run.score(metric.name)]
+    named = ", ".join(f"{code(run.arm)} seed {run.seed}" for run in runs)
+    return [f"Finished without a finite {escape(metric.label)}, left out: {named}."] if runs else []

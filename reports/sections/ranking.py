@@ -1,0 +1,111 @@
+"""The ranked table, with the predictors without training in it, and the exploratory metrics beside it."""
+
+from __future__ import annotations
+
+import math
+
+from reports.page import Page, change, trained_on
+from reports.scoring import mean_of
+from reports.wording import NOTHING, code, escape, share, table
+
+
+def ranking(page: Page) -> str:
+    metric = page.results.metric
+    unit = f" ({escape(metric.unit)})" if metric.unit else ""
+    direction = "higher" if metric.goal == "max" else "lower"
+    head = [
+        "rank", "arm", "change", "runs ok", f"{escape(metric.label)}{unit}", "sd over seeds",
+        f"difference from {code(page.analysis.baseline)}", "95 % interval", "shrunken", "verdict", "P(beats)",
+        "P(best)",
+    ]  # fmt: skip
+    rows = [_row(page, arm) for arm in page.order]
+    rows += [_reference(page, name) for name in page.results.references if metric.name in page.results.references[name]]
+    right = [0, 3, 4, 5, 6, 7, 8, 10, 11]
+    parts = ["## Ranking", _caption(page, direction), _without_blanks(head, rows, right), _exploratory(page)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _caption(page: Page, direction: str) -> str:
+    said = [f"Mean of finished runs; {direction} is better."]
+    if page.analysis.best_set:
+        said.append("★: could be the best, 95 %.")
+    if any(arm.ranks for arm in page.analysis.arms.values()):
+        said.append("In brackets: 95 % interval of the rank.")
+    if any(effect.low is not None for effect in page.analysis.effects):
+        said.append("Intervals are simultaneous over all arms.")
+    if any(arm.p_best is not None for arm in page.analysis.arms.values()):
+        said.append("The P are beliefs under a model, without correction for many arms; the verdict is the claim.")
+    if any(arm.n_failed for arm in page.analysis.arms.values()):
+        said.append("The order counts failed runs at their penalty; all other numbers are of trained runs.")
+    if page.analysis.scale == "log":
+        said.append("Differences are ratios, shown as percentages.")
+    return " ".join(said)
+
+
+def _without_blanks(head: list[str], rows: list[list[str]], right: list[int]) -> str:
+    """The table less the columns in which no row has anything."""
+    kept = [column for column in range(len(head)) if any(row[column] != NOTHING for row in rows)]
+    trimmed = [[row[column] for column in kept] for row in [head, *rows]]
+    return table(trimmed[0], trimmed[1:], right=[place for place, column in enumerate(kept) if column in right])
+
+
+def _row(page: Page, name: str) -> list[str]:
+    summary, effect, numbers = page.analysis.arms[name], page.analysis.effect(name), page.numbers
+    star = " ★" if name in page.analysis.best_set else ""
+    names = " = ".join(code(alias) for alias in page.arm(name).names)
+    ranks = f" ({summary.ranks[0]}–{summary.ranks[1]})" if summary.ranks else ""
+    place = page.place(name)
+    rank = NOTHING if place is None else f"{place}{ranks}"
+    own = [
+        rank, names + star, change(page.arm(name)), f"{summary.n_ok} / {summary.n_planned}",
+        numbers.value(summary.mean), numbers.value(summary.sd),
+    ]  # fmt: skip
+    if effect is None:
+        return [*own, NOTHING, NOTHING, NOTHING, "baseline", NOTHING, share(summary.p_best)]
+    return [
+        *own, numbers.difference(effect.difference), numbers.interval(effect.low, effect.high),
+        numbers.difference(effect.shrunken), effect.verdict, share(summary.p_beats), share(summary.p_best),
+    ]  # fmt: skip
+
+
+def _reference(page: Page, name: str) -> list[str]:
+    value = page.results.references[name][page.results.metric.name]
+    scored = [arm for arm in page.analysis.arms.values() if arm.score is not None]
+    verdict = f"beaten by {len(page.beaten_by(value))} of {len(scored)} arms"
+    blank = [NOTHING] * 4
+    own = [NOTHING, f"*{escape(name.replace('_', ' '))}*", "reference, no training", NOTHING, page.numbers.value(value)]
+    return [*own, *blank, verdict, NOTHING, NOTHING]
+
+
+def _exploratory(page: Page) -> str:
+    """Means of the other metrics, and the worst seed of the primary one: no claims."""
+    also, primary = page.results.also, page.results.metric
+    head = ["arm", f"worst seed, {escape(primary.label)}"]
+    head += [f"{escape(metric.label)} {'↑' if metric.goal == 'max' else '↓'}" for metric in also]
+    columns = [_column(page, metric.name) for metric in also]
+    rows = []
+    for name in page.order:
+        cells = [column[name] + _mark(page, name, m.name) for column, m in zip(columns, also, strict=True)]
+        rows.append([code(name), page.numbers.value(page.analysis.arms[name].worst), *cells])
+    for name in page.results.references:
+        rows.append([f"*{escape(name.replace('_', ' '))}*", NOTHING, *(column[name] for column in columns)])
+    text = "Exploratory: means over finished runs, no intervals and no verdicts. ↑ higher, ↓ lower is better."
+    if any(_mark(page, name, metric.name) for name in page.order for metric in also):
+        text += " †: trained on this metric or its like, as others were not."
+    return f"### Other metrics\n\n{text}\n\n" + table(head, rows, right=range(1, len(head)))
+
+
+def _mark(page: Page, arm: str, metric: str) -> str:
+    """A dagger where this arm was trained on the metric and not every arm was."""
+    marked = [metric in trained_on(other, page.results.base_terms) for other in page.results.arms]
+    return " †" if not all(marked) and metric in trained_on(page.arm(arm), page.results.base_terms) else ""
+
+
+def _column(page: Page, metric: str) -> dict[str, str]:
+    """One metric of all arms and references, printed with equal decimals: four digits of the largest."""
+    values = {name: mean_of(page.results, name, metric) for name in page.order}
+    values |= {name: row.get(metric) for name, row in page.results.references.items()}
+    known = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+    largest = max((abs(value) for value in known.values()), default=0.0)
+    decimals = min(max(3 - math.floor(math.log10(largest)), 0), 6) if largest else 4
+    return {name: f"{known[name]:.{decimals}f}" if name in known else NOTHING for name in values}

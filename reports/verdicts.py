@@ -1,0 +1,34 @@
+"""What may be said about one difference: the ladder from a single run to a claim."""
+
+from __future__ import annotations
+
+from reports.dunnett import Contrast
+
+BETTER, WORSE, EQUIVALENT, UNRESOLVED = "better", "worse", "equivalent", "unresolved"
+SMALL = ", smaller than the smallest effect of interest"
+BETTER_SMALL, WORSE_SMALL = BETTER + SMALL, WORSE + SMALL
+BETTER_WHEN_IT_TRAINS = "better when it trains, fails more often"
+NO_VARIATION = "unresolved, no variation"
+SINGLE = "single run, ordering not supported"
+SCREENING = "screening, estimate only"
+TOO_FEW_PAIRS = "too few shared seeds, estimate only"
+NO_COMPARISON = "not comparable"
+
+CLAIMS = (BETTER, WORSE, BETTER_SMALL, WORSE_SMALL, BETTER_WHEN_IT_TRAINS)
+
+
+def judge(contrast: Contrast, *, goal: str, blocks: int, smallest_effect: float | None, fails_more: bool) -> str:
+    """The verdict on one arm against the baseline; `blocks` counts the study's paired seeds."""
+    if blocks < 3:
+        return SCREENING if blocks == 2 else SINGLE
+    if contrast.se == 0:
+        return NO_VARIATION
+    if contrast.pairs < 2 or contrast.low != contrast.low:
+        return TOO_FEW_PAIRS
+    negligible = smallest_effect is not None and max(-contrast.low, contrast.high) < smallest_effect
+    if contrast.low <= 0 <= contrast.high:
+        return EQUIVALENT if negligible else UNRESOLVED
+    better = (contrast.difference > 0) == (goal == "max")
+    if better and fails_more:
+        return BETTER_WHEN_IT_TRAINS
+    return (BETTER if better else WORSE) + (SMALL if negligible else "")

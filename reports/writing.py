@@ -1,0 +1,73 @@
+"""From a study folder to its report folder, all of it or none."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+from pathlib import Path
+
+from ablate.records import StudyFolder
+from reports.html import html
+from reports.load import load
+from reports.markdown import markdown
+from reports.page import Page, compose
+from reports.scoring import analyse_results
+from reports.tables import report_json, table_csv
+
+
+def write(study_folder: Path) -> Path:
+    """Write `report/` of a study from its folders and return the path of report.md.
+
+    The same folders give the same bytes. A kill leaves the old report or the new one, whole.
+    """
+    study_folder = Path(study_folder)
+    results = load(study_folder)
+    page = compose(results, analyse_results(results))
+    target = StudyFolder(study_folder.parent, study_folder.name).report
+    _replace(target, files(page))
+    return target / "report.md"
+
+
+def files(page: Page) -> dict[str, bytes]:
+    """Content of the report folder by relative path."""
+    text = markdown(page)
+    texts = {
+        "report.md": text,
+        "report.html": html(text, page.figures, title=page.results.name),
+        "report.json": report_json(page),
+        "table.csv": table_csv(page),
+    }
+    pictures = {f"figures/{name}": data for name, data in page.figures.items()}
+    return {name: content.encode() for name, content in texts.items()} | pictures
+
+
+def _replace(target: Path, contents: dict[str, bytes]) -> None:
+    """Build the folder beside its place and put it there in one step."""
+    beside = target.with_name(f".{target.name}.new")  # one driver holds a study: leftovers are of a kill
+    shutil.rmtree(beside, ignore_errors=True)
+    for name, data in contents.items():
+        path = beside / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    if target.exists():
+        _exchange(beside, target)
+        shutil.rmtree(beside)
+    else:
+        os.rename(beside, target)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two folders atomically (Linux renameat2); where that is missing, by renames in turn."""
+    at_cwd, exchange = -100, 2
+    swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if swap and swap(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), exchange) == 0:
+        return
+    spare = other.with_name(f".{other.name}.old")
+    shutil.rmtree(spare, ignore_errors=True)
+    os.rename(other, spare)
+    os.rename(one, other)
+    os.rename(spare, one)

@@ -1,0 +1,152 @@
+"""Study folders for tests, written with the real writer from plain tables of numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ablate.events import Ended, EventWriter, Measured, Started, Warned
+from ablate.records import StudyFolder, digest
+
+PSNR = {"name": "psnr", "label": "PSNR", "unit": "dB", "goal": "max", "split": "validation", "smallest_effect": 0.1}
+GMSD = {"name": "gmsd", "label": "GMSD", "unit": "", "goal": "min"}
+REFERENCES = {
+    "mean_colour": {"psnr": 15.0, "gmsd": 0.31},
+    "linear_map": {"psnr": 16.5, "gmsd": 0.29},
+    "random_partner": {"psnr": 12.0, "gmsd": 0.33},
+}
+
+
+def table(arms: Mapping[str, float], seeds: int, *, spread: float = 0.2, block: float = 0.5, draw: int = 0):
+    """Scores {arm: (value per seed)} with the given true means, residual sd and sd over seeds."""
+    random = np.random.default_rng(draw)
+    shared = random.normal(0, block, seeds)
+    return {
+        arm: tuple(float(x) for x in np.round(mean + shared + random.normal(0, spread, seeds), 6))
+        for arm, mean in arms.items()
+    }
+
+
+def study(
+    runs: Path,
+    scores: Mapping[str, Sequence[float | str | None]],
+    *,
+    name: str = "remedies",
+    metric: Mapping = PSNR,
+    also: Sequence[Mapping] = (GMSD,),
+    references: Mapping[str, Mapping[str, float]] = REFERENCES,
+    flags: Mapping[tuple[str, int], tuple[str, int]] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    pictures: bool = False,
+    shuffle: int | None = None,
+    provenance: Mapping | None = None,
+    **plan,
+) -> Path:
+    """Write a study; each score is a number, None (not run), or "diverged", "failed", "running", ...
+
+    `aliases` maps further arm names to the arm whose trials they share.
+    """
+    folder = StudyFolder(runs, name)
+    seeds = list(range(1, 1 + max(len(row) for row in scores.values())))
+    cells = [
+        {"arm": arm, "seed": seed, "trial": digest([owner, seed])}
+        for arm, owner in [(arm, arm) for arm in scores] + list((aliases or {}).items())
+        for seed in seeds
+    ]
+    document = {
+        "schema": 1, "name": name, "question": "Which remedies sharpen a Pix2Pix for SAR -> optical?",
+        "trainer": "pix2pix", "design": "one_at_a_time", "metric": dict(metric), "also": [dict(m) for m in also],
+        "failure": {"score": "mean_colour"}, "seeds": seeds,
+        "arms": [_arm(arm) for arm in [*scores, *(aliases or {})]],
+        "cells": cells, "resources": {"ranks": 2, "threads": 1, "device": "cpu"}, "warnings": [],
+        "data": {"fingerprint": "5f2a9c", "layout": "synthetic"}, "hash": "0123456789ab", **plan,
+    }  # fmt: skip
+    if shuffle is not None:
+        np.random.default_rng(shuffle).shuffle(document["cells"])
+    folder.root.mkdir(parents=True)
+    folder.plan.write_text(json.dumps(document))
+    if provenance is not None:
+        folder.provenance.write_text(json.dumps(provenance))
+    for arm, row in scores.items():
+        for seed, score in zip(seeds, row, strict=True):
+            if score is not None:
+                trial = folder.trial(digest([arm, seed]))
+                _trial(trial.root, trial.events, score, metric["name"], (flags or {}).get((arm, seed)))
+                if pictures and not isinstance(score, str):
+                    _pictures(trial.samples, seed)
+    _references(folder, references)
+    return folder.root
+
+
+def _arm(name: str) -> dict:
+    factor, _, level = name.partition("=")
+    return {
+        "name": name, "changes": {} if name == "base" else {factor: level or "on"},
+        "differences": {} if name == "base" else {f"optimizer.{factor}": ["default", level or "on"]},
+        "generator_updates": 120, "images": 480, "notes": [],
+    }  # fmt: skip
+
+
+def _trial(root: Path, path: Path, score, metric: str, flag) -> None:
+    root.mkdir(parents=True)
+    writer = EventWriter(path, clock=lambda: 0.0)
+    writer.append(Started, world_size=2, threads=1, device="cpu", versions={"torch": "2.13"})
+    goes = not isinstance(score, str)
+    final = score if goes else 14.0
+    for step in (24, 48, 72, 96, 120) if goes else (24, 48):
+        share = step / 120
+        writer.append(Measured, step=step, images=4 * step, split="train", values={
+            "loss_d": 1.4 - share, "loss_g_adv": 0.7 + share, "health/accuracy_real": 0.6 + 0.3 * share,
+            "health/accuracy_fake": 0.5 + 0.4 * share})  # fmt: skip
+        writer.append(Measured, step=step, images=4 * step, split="validation", values={
+            metric: final - (1 - share) * abs(final) * 0.2, "gmsd": 0.3 - 0.02 * share - 0.001 * (final - 17)}
+            | ({metric: final} if share == 1 else {}))  # fmt: skip
+    if flag:
+        writer.append(Warned, step=flag[1], message=flag[0])
+    if goes:
+        writer.append(Ended, step=120, images=480, status="done", seconds=5.0)
+    elif score == "broken":
+        (root / "error.0.json").write_text(json.dumps({"message": "killed"}))
+    elif score != "running":
+        why = {
+            "diverged": "not finite at update 48: loss_g",
+            "failed": "rank 1 was ended by SIGKILL; resumed 5 times",
+            "arm": "arm: OutOfMemoryError at batch 8",
+        }.get(score, "")
+        status = "failed" if score == "arm" else score
+        writer.append(Ended, step=48, images=192, status=status, why=why, seconds=2.0)
+    writer.close()
+
+
+def _pictures(folder: Path, seed: int, *, tiles: int = 4, size: int = 64) -> None:
+    folder.mkdir(parents=True)
+    row, column = np.mgrid[0:size, 0:size]
+    real = np.stack([np.stack([row * 3, column * 3, (row + column + 20 * t) % 255], -1) for t in range(tiles)])
+    noise = np.random.default_rng(seed).normal(0, 25, real.shape)
+    np.savez_compressed(
+        folder / "000120.npz",
+        sar=real[..., 0].astype(np.uint8), fake=np.clip(real + noise, 0, 255).astype(np.uint8),
+        real=real.astype(np.uint8), names=np.array([f"scene_{t:02d}/tile_{t}" for t in range(tiles)]),
+    )  # fmt: skip
+
+
+def _references(folder: StudyFolder, references: Mapping[str, Mapping[str, float]]) -> None:
+    if not references:
+        return
+    writer = EventWriter(folder.references.events, clock=lambda: 0.0)
+    values = {f"{name}/{metric}": value for name, row in references.items() for metric, value in row.items()}
+    writer.append(Measured, step=0, images=0, split="validation", values=values)
+    writer.append(Ended, step=0, images=0, status="done")
+    writer.close()
+
+
+STABILIZER = {
+    "base": 17.0, "loss=ssim": 15.9, "loss=charbonnier": 17.0, "loss=l1_ssim": 17.15, "loss=charbonnier_ssim": 17.1,
+    "loss=l1_gradient": 17.05, "lambda=10": 16.4, "lambda=50": 16.9, "lambda=200": 17.1, "lr_ratio=half": 17.2,
+    "lr_ratio=quarter": 17.3, "lr_ratio=tenth": 17.9, "smoothing=one_sided": 17.05, "smoothing=two_sided": 17.0,
+    "batch=2": 16.6, "batch=8": 17.5, "objective=hinge": 17.1, "objective=wgan_gp": 16.2, "norm=batch": 17.0,
+    "norm=sync_batch": 17.05, "norm=spectral": 17.4, "updates=two_g": 17.1,
+}  # fmt: skip
