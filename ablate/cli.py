@@ -53,6 +53,9 @@ def plain_errors() -> Iterator[None]:
     except tuple(codes) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(next(code for kind, code in codes.items() if isinstance(error, kind))) from None
+    except KeyboardInterrupt:
+        print("ended at once; the same command goes on from the last checkpoints", file=sys.stderr)
+        raise typer.Exit(Exit.interrupted) from None
 
 
 def find_study(study: str, runs: Path) -> Path:
@@ -127,14 +130,19 @@ def plan(study: StudyArgument, runs: Runs = RUNS, set: Sets = None, json: Json =
 
 
 @app.command()
-def run(study: StudyArgument, runs: Runs = RUNS, set: Sets = None) -> None:
+def run(
+    study: StudyArgument,
+    runs: Runs = RUNS,
+    set: Sets = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
+) -> None:
     """Run a study, or go on with it where it stopped; then write the report."""
     from ablate import run as running
     from reports import answer, write
 
     with plain_errors():
         made = planned(study, runs, set)
-        ended = running.run(made, runs, report=write, summary=answer)
+        ended = running.run(made, runs, report=write, summary=answer, retry_failed=retry_failed)
     print(running_summary(made, ended, study, runs))
     raise typer.Exit(ended.code)
 

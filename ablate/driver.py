@@ -39,7 +39,7 @@ class Running:
 
 @dataclass
 class Interrupt:
-    """Signals received: the first asks running trials to checkpoint, the second ends them."""
+    """Signals received: the first asks running trials to checkpoint, the second ends everything at once."""
 
     count: int = 0
 
@@ -49,6 +49,8 @@ class Interrupt:
 
     def _receive(self, *_: object) -> None:
         self.count += 1
+        if self.count > 1:
+            raise KeyboardInterrupt
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Driver:
     tracking: object
     display: object
     interrupt: Interrupt = field(default_factory=Interrupt)
+    retry_failed: bool = False
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
@@ -84,10 +87,20 @@ class Driver:
         """Ids still to run, in block order; what is finished on disk is told again to the projections."""
         for id in self.plan.specs:
             result = outcome.finished(id, self.folder.trial(id))
-            if result is None:
+            if result is not None and result.status is Status.failed and self.retry_failed:
+                self._put_aside(id, result)
+                yield id
+            elif result is None:
                 yield id
             else:
                 self._settled_before(id, result)
+
+    def _put_aside(self, id: str, result: TrialResult) -> None:
+        """Keep what a failed trial left under another name, and queue a further record of its cells."""
+        for cell in self.plan.cells_of(id):
+            self.ledger.finish(cell, result)
+            self.ledger.retry(cell)
+        outcome.put_aside(self.folder.trial(id))
 
     def _settled_before(self, id: str, result: TrialResult) -> None:
         """A kill may have come between the outcome and the projections: told again, it changes nothing."""
@@ -107,7 +120,7 @@ class Driver:
             if self.interrupt.count and asked_to_stop is None:
                 asked_to_stop = self.clock()
                 self._ask_to_stop()
-            if asked_to_stop is not None and (self.interrupt.count > 1 or self.clock() - asked_to_stop > GRACE_SECONDS):
+            if asked_to_stop is not None and self.clock() - asked_to_stop > GRACE_SECONDS:
                 return
             self.sleep(POLL_SECONDS)
 

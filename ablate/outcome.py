@@ -30,17 +30,20 @@ class Settlement:
 
 
 def settle(id: str, folder: TrialFolder, outcome: Outcome, *, attempts: int) -> Settlement:
-    """Read what the job left in its folder; `attempts` counts the jobs started for it, this one included."""
+    """Read what the job left in its folder; `attempts` counts the jobs started for it, this one included.
+
+    The reason of a failure begins with its kind: `arm:` (an outcome like diverged) or `machine:`.
+    """
     if finished(id, folder) is not None:
         return Settlement(Next.settled)
     if outcome.clean and folder.stop.exists():
         return Settlement(Next.interrupted)
     cause = earliest_error(folder)
     if cause is not None and not _killed(outcome):
-        return Settlement(Next.fail, cause)
+        return Settlement(Next.fail, f"arm: {cause}")
     why = _machine_failure(outcome, cause)
     if attempts > RESUMES:
-        return Settlement(Next.fail, f"{why}; resumed {RESUMES} times")
+        return Settlement(Next.fail, f"machine: {why}; resumed {RESUMES} times")
     return Settlement(Next.resume, why)
 
 
@@ -75,6 +78,12 @@ def record_failure(id: str, folder: TrialFolder, why: str) -> TrialResult:
     writer.append(events.Ended, step=result.steps, images=result.images, status=result.status.value, why=why)
     writer.close()
     return result
+
+
+def put_aside(folder: TrialFolder) -> None:
+    """Rename a failed trial's folder, so that its id can run again and nothing is lost."""
+    taken = len(list(folder.root.parent.glob(f"{folder.root.name}.failed-*")))
+    folder.root.rename(folder.root.with_name(f"{folder.root.name}.failed-{taken + 1}"))
 
 
 def _killed(outcome: Outcome) -> bool:

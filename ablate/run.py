@@ -21,8 +21,10 @@ from ablate.driver import Driver, Interrupt, counts
 from ablate.executor import LocalExecutor
 from ablate.ledger import Ledger
 from ablate.lock import hold
+from ablate.logs import log_into
+from ablate.outcome import finished
 from ablate.patches import differences
-from ablate.plan import Plan
+from ablate.plan import Plan, metric_facts
 from ablate.records import Status, StudyFolder, TrialResult, write_atomically
 from ablate.tracking import Tracking
 from ablate.yamlfile import write_yaml
@@ -65,52 +67,52 @@ Report = Callable[[Path], Path]
 Summary = Callable[[Path], str]
 
 
-def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, command: str = "") -> Ended:
+def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, retry_failed: bool = False) -> Ended:
     """Run or resume the plan under `runs`. `report` writes a study folder's report, `summary` reads its answer.
+
+    Trials that failed before stay failed unless `retry_failed` asks for another attempt.
 
     Raises Busy, StudyChanged, CannotRun, DataError and LedgerError before anything is started.
     """
     check_machine(plan, runs)
     folder = StudyFolder(runs, plan.study.name)
     with hold(folder.lock):
-        began = time.time()
+        began, interrupt = time.time(), Interrupt()
+        interrupt.install()
         write_plan(plan, folder)
+        log_into(folder.log)
         executor = LocalExecutor(plan.slots, folder.log)
         try:
-            return _run(plan, folder, executor, report=report, summary=summary, began=began, command=command)
+            if not all(finished(id, folder.trial(id)) for id in plan.specs):
+                executor.warm_up()  # the launchers load torch while the data is prepared
+            prepare_data(plan, folder)
+            ledger, tracking = open_projections(plan, folder)
+            with Display(len(plan.specs), metric=plan.study.metric.name, slots=plan.slots) as display:
+                driver = Driver(plan, folder, executor, ledger, tracking, display, interrupt, retry_failed)
+                results = _drive(driver, tracking)
         finally:
             executor.close()
+        write_provenance(plan, folder, results, began=began)
+        path = report(folder.root)
+        _close(tracking, None if len(results) < len(plan.specs) else summary(folder.report), folder)
+        return Ended(_code(plan, results, tracking.unreachable), path, counts(plan, results), tracking.unreachable)
 
 
-def _run(plan, folder, executor, *, report, summary, began, command) -> Ended:
-    left = sum(1 for id in plan.specs if not _ended_on_disk(folder, id))
-    if left:
-        executor.warm_up()  # the launchers load torch while the data is prepared
-    prepare_data(plan, folder)
-    arms = [arm.arm for arm in plan.arms]
-    levels = {factor: [BASE, *levels] for factor, levels in plan.study.factors.items()}
-    ledger = open_ledger(plan, folder, levels, arms)
-    tracking = Tracking.open(
-        plan.study.tracking.mlflow, folder, arms=arms, factors=levels, question=plan.study.question
-    )  # fmt: skip
-    interrupt = Interrupt()
-    interrupt.install()
-    with Display(len(plan.specs), metric=plan.study.metric.name, slots=plan.slots) as display:
-        driver = Driver(plan, folder, executor, ledger, tracking, display, interrupt)
-        try:
-            results = driver.run()
-        except BaseException:
-            tracking.interrupt()
-            tracking.close()
-            raise
-    write_provenance(plan, folder, results, began=began, command=command)
-    path = report(folder.root)
-    if len(results) < len(plan.specs):
+def _drive(driver: Driver, tracking: Tracking) -> dict[str, TrialResult]:
+    """The driver's results; whatever ends it early, no run stays open in the tracking store."""
+    try:
+        return driver.run()
+    except BaseException:
+        _close(tracking, None, driver.folder)
+        raise
+
+
+def _close(tracking: Tracking, answer: str | None, folder: StudyFolder) -> None:
+    if answer is None:
         tracking.interrupt()
     else:
-        tracking.finish_study(folder.report, summary(folder.report))
+        tracking.finish_study(folder.report, answer)
     tracking.close()
-    return Ended(_code(plan, results, tracking.unreachable), path, counts(plan, results), tracking.unreachable)
 
 
 def _code(plan: Plan, results: Mapping[str, TrialResult], unreachable: str | None) -> Exit:
@@ -122,16 +124,15 @@ def _code(plan: Plan, results: Mapping[str, TrialResult], unreachable: str | Non
     return Exit.some_failed if failed else Exit.done
 
 
-def _ended_on_disk(folder: StudyFolder, id: str) -> bool:
-    from ablate.outcome import finished
-
-    return finished(id, folder.trial(id)) is not None
-
-
-def open_ledger(plan: Plan, folder: StudyFolder, levels: Mapping[str, list[str]], arms) -> Ledger:
-    metric = plan.to_json()["metric"]
-    return Ledger(folder.optuna, study_name=plan.study.name, goal=metric["goal"], metric=metric["name"],
-                  factors=levels, arms=arms)  # fmt: skip
+def open_projections(plan: Plan, folder: StudyFolder) -> tuple[Ledger, Tracking]:
+    """Optuna's storage and the line to MLflow."""
+    arms = [arm.arm for arm in plan.arms]
+    levels = {factor: [BASE, *levels] for factor, levels in plan.study.factors.items()}
+    metric = metric_facts(plan.study.metric.name)
+    ledger = Ledger(folder.optuna, study_name=plan.study.name, goal=metric["goal"], metric=metric["name"],
+                    factors=levels, arms=arms)  # fmt: skip
+    uri = plan.study.tracking.mlflow
+    return ledger, Tracking.open(uri, folder, arms=arms, factors=levels, question=plan.study.question)
 
 
 # -- before anything starts ---------------------------------------------------------------------
@@ -199,12 +200,11 @@ def prepare_data(plan: Plan, folder: StudyFolder) -> None:
 # -- after ----------------------------------------------------------------------------------------
 
 
-def write_provenance(plan: Plan, folder: StudyFolder, results: Mapping[str, TrialResult], *, began: float,
-                     command: str) -> None:  # fmt: skip
+def write_provenance(plan: Plan, folder: StudyFolder, results: Mapping[str, TrialResult], *, began: float) -> None:
     """What depends on machine, time and cost: kept apart, since comparisons of reports leave it out."""
     seconds = sum(result.seconds for result in results.values())
     document = {
-        "command": command or shlex.join(["ablate", *sys.argv[1:]]),
+        "command": shlex.join(["ablate", *sys.argv[1:]]),
         "host": socket.gethostname(), "platform": platform.platform(), "cores": machine.cores(), "gpus": machine.gpus(),
         "device": plan.device, "slots": plan.slots, "python": platform.python_version(),
         "versions": machine.versions(), "started": began, "ended": time.time(),

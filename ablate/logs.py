@@ -1,0 +1,20 @@
+"""Prose of a run: all of it into the study's log, what a person should see also onto the terminal."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+CHATTY = ("mlflow", "alembic", "optuna", "sqlalchemy", "matplotlib", "rasterio", "PIL", "urllib3", "git")
+
+
+def log_into(path: Path) -> None:
+    """Send log records to `path`, warnings also to stderr; libraries only where they warn."""
+    into_file = logging.FileHandler(path)
+    into_file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    onto_terminal = logging.StreamHandler()
+    onto_terminal.setLevel(logging.WARNING)
+    onto_terminal.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[into_file, onto_terminal], force=True)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
