@@ -60,7 +60,7 @@ def _draws(means: np.ndarray, variances: np.ndarray, nu: int) -> np.ndarray:
     levels = (np.arange(_SCALES) + 0.5) / _SCALES
     scales = nu / (2 * gammaincinv(nu / 2, levels))
     widest = 5 * max(means.std(ddof=1), float(np.sqrt(variances.min())))
-    taus = np.linspace(0, widest, _TAUS)
+    taus = (np.arange(_TAUS) + 0.5) / _TAUS * widest  # never 0: arms that tie exactly would all lose to the first
     scale, tau = (axis.ravel() for axis in np.meshgrid(scales, taus, indexing="ij"))
     noise = scale[:, None] * variances  # (grid, k)
     precision = 1 / (noise + tau[:, None] ** 2)
