@@ -52,7 +52,8 @@ def mlflow_ui(folder: StudyFolder, port: int) -> int:
     store = f"sqlite:///{folder.mlflow.absolute()}"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1"]
     command += ["--default-artifact-root", folder.artifacts.absolute().as_uri(), "--port", str(port), "--workers", "1"]
-    print(f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    # MLflow opens in its view for language models; this address opens the one for training.
+    print(f"MLflow: http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning (Ctrl-C ends it)", flush=True)
     try:
         return subprocess.run(command, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, check=False).returncode
     except KeyboardInterrupt:

@@ -58,11 +58,12 @@ def test_plan_shows_arms_budgets_and_what_could_be_detected(tmp_path):
 
 
 def test_identical_recipes_share_their_trials_and_the_plan_says_so(tmp_path):
-    text = studies.STUDY.replace("design: one_at_a_time", "design: {list: {a: {lr_ratio: half}, b: {lr_ratio: half}}}")
-    studies.write(tmp_path, text)
+    twice = "  lr_ratio:\n    half: {optimizer.lr_ratio: 0.5}\n  again:\n    half: {optimizer.lr_ratio: 0.5}\n"
+    studies.write(tmp_path, studies.STUDY.replace("  lr_ratio:\n    half: {optimizer.lr_ratio: 0.5}\n", twice))
     found = json.loads(studies.ablate("plan", "tiny.yaml", "--json", cwd=tmp_path).stdout)
     assert (found["num_trials"], found["shared"]) == (6, 2)
     assert len({trial["id"] for trial in found["trials"]}) == 4
+    assert "2 of them share a trial" in studies.ablate("plan", "tiny.yaml", cwd=tmp_path).stdout
 
 
 def test_the_id_of_a_trial_does_not_depend_on_name_place_or_wording(tmp_path):
