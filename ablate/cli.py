@@ -42,7 +42,7 @@ def plain_errors() -> Iterator[None]:
     from ablate.lock import Busy
     from ablate.problems import StudyError
     from ablate.run import CannotRun, Exit, StudyChanged
-    from trainers.layouts._common import DataError
+    from trainers.pairs import DataError
 
     codes = {
         StudyError: Exit.usage, StudyChanged: Exit.usage, DataError: Exit.usage, LedgerError: Exit.storage,

@@ -20,7 +20,8 @@ import numpy as np
 from ablate.records import write_atomically
 from trainers.domains import Scaling, detect_sar, has_data, optical_scaling, sar_scaling, storage
 from trainers.families import part_name
-from trainers.layouts._common import Data, DataError, Pair, Source, some
+from trainers.layouts._common import Data, Source
+from trainers.pairs import DataError, Pair, some
 from trainers.streams import numpy_generator
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainers.layouts._common import DataError, Optical, Sar
+from trainers.layouts._common import Optical, Sar
+from trainers.pairs import DataError
 
 # Sentinel-1 over land; the first range is VV's, the second VH's.
 DB_RANGES = ((-25.0, 0.0), (-32.5, 0.0))

@@ -16,8 +16,9 @@ from pathlib import Path
 from ablate.records import digest
 from trainers.cutting import PREPARATION, cut
 from trainers.families import LAYOUTS, build, part_name
-from trainers.layouts._common import Data, DataError, Source
+from trainers.layouts._common import Data, Source
 from trainers.options import places
+from trainers.pairs import DataError
 from trainers.tiles import damage
 
 AFTER_READING = ("flip",)  # options that act on tiles as they are read, not on what is stored

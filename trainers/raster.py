@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from trainers.layouts._common import DataError, Pair
+from trainers.pairs import DataError, Pair
 
 # GDAL drivers by the first bytes of a file: a VRT that calls itself .tif could name any file or address.
 DRIVERS = {

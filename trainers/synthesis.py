@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trainers.landscape import CROPS, WATER, Cover, Landscape, draw_landscape, smooth_noise
-from trainers.layouts._common import DataError, Pair
-from trainers.layouts.synthetic import Options
+from trainers.pairs import DataError, Pair
 from trainers.raster import Image, optical_default
 from trainers.streams import numpy_generator
+
+if TYPE_CHECKING:
+    from trainers.layouts.synthetic import Options
 
 GENERATOR = 1  # raise when pixels change for equal options
 MARGIN = 8  # px rendered around a scene, so that shifts and echoes have something to move in

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.layouts._common import DataError
+from trainers.pairs import DataError
 from trainers.streams import AUGMENT, ORDER, numpy_generator
 
 ARRAYS = ("sar", "optical", "mask")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainers.layouts._common import DataError
 from trainers.layouts.folders import Options as Folders
+from trainers.pairs import DataError
 from trainers.prepare import prepare
 
 

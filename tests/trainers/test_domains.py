@@ -5,8 +5,9 @@ import pytest
 
 from tests.trainers.images import decibels, folders, picture, reflectance, refuses, three
 from trainers.domains import Scaling, detect_sar, has_data
-from trainers.layouts._common import DataError, Sar
+from trainers.layouts._common import Sar
 from trainers.layouts.folders import Options as Folders
+from trainers.pairs import DataError
 from trainers.prepare import prepare
 from trainers.tiles import Tiles
 

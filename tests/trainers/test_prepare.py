@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from tests.trainers.images import decibels, folders, reflectance, write
 from trainers.cutting import split_scenes
-from trainers.layouts._common import DataError, Optical, Sar, Split
+from trainers.layouts._common import Optical, Sar, Split
 from trainers.layouts.folders import Options as Folders
 from trainers.layouts.synthetic import Options as Synthetic
+from trainers.pairs import DataError
 from trainers.prepare import fingerprint, prepare
 from trainers.tiles import Tiles, damage
 

@@ -5,8 +5,9 @@ import pytest
 from rasterio import Affine
 
 from tests.trainers.images import decibels, folders, picture, reflectance, refuses, three, write
-from trainers.layouts._common import DataError, Optical, Sar
+from trainers.layouts._common import Optical, Sar
 from trainers.layouts.folders import Options as Folders
+from trainers.pairs import DataError
 from trainers.prepare import prepare
 from trainers.raster import read
 from trainers.tiles import Tiles

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.layouts._common import DataError
 from trainers.layouts.synthetic import Options
+from trainers.pairs import DataError
 from trainers.prepare import prepare
 from trainers.streams import AUGMENT, numpy_generator
 from trainers.tiles import Order, Tiles, probe, rank_slice

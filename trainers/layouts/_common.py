@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
 from trainers.options import Bounds, Count, options
+from trainers.pairs import Pair
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-LISTED = 5  # names that a message lists before it counts the rest
-
-
-class DataError(ValueError):
-    """Input data that can't be used: names the file, what was found and what is allowed."""
 
 
 @options
@@ -89,16 +84,6 @@ class Data:
     optical: Optical = field(default_factory=Optical)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One SAR / optical pair: a name unique in the data set, its scene, and where its files are."""
-
-    name: str
-    scene: str
-    sar: str = ""
-    optical: str = ""
-
-
 class Source(Protocol):
     """What a layout's `build` returns.
 
@@ -138,14 +123,3 @@ class Files:
         from trainers.raster import read_pair
 
         return read_pair(pair, sar_bands=self.sar.bands, optical_bands=self.optical.bands)
-
-
-def some(names: Sequence[str]) -> str:
-    """The first few names and how many more there are."""
-    rest = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def stem(name: str) -> str:
-    """A relative file name without its suffix, with forward slashes on every platform."""
-    return os.path.splitext(name)[0].replace(os.sep, "/")

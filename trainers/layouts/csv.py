@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import os
 
-from trainers.layouts._common import Data, DataError, Files, Pair, some, stem
+from trainers.layouts._common import Data, Files
 from trainers.options import Path, options
+from trainers.pairs import DataError, Pair, some, stem
 
 COLUMNS = ("sar", "optical", "group")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 
-from trainers.layouts._common import SUFFIXES, Data, DataError, Files, Pair, some, stem
+from trainers.layouts._common import SUFFIXES, Data, Files
 from trainers.options import Path, options
+from trainers.pairs import DataError, Pair, some, stem
 
 
 @options
