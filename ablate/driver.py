@@ -209,7 +209,7 @@ class Driver:
             while (ended := handle.poll()) is None:
                 self.sleep(POLL_SECONDS)
             if not ended.clean:
-                cause = outcome.earliest_error(folder) or "its process was ended"
+                cause = outcome.earliest_error(folder)[1] or "its process was ended"
                 raise RuntimeError(f"the reference predictors could not be scored: {cause}; see {folder.log}")
 
 

@@ -12,7 +12,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
@@ -58,11 +58,13 @@ class Executor(Protocol):
 class Launcher:
     """One launcher process and the job it is running, if any."""
 
-    def __init__(self, log: IO[bytes]):
+    def __init__(self, log: IO[bytes], slot: int = 0, devices: str | None = None):
+        self.slot = slot
         # Its own session: Ctrl-C in the terminal reaches the driver alone, which then decides.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "trainers.launcher"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+            env={**os.environ, **({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})},
         )  # fmt: skip
         self._received = b""
         self.busy, self.ready = False, False
@@ -132,10 +134,13 @@ class LocalHandle:
 
 
 class LocalExecutor:
-    """Jobs on this machine, at most `slots` side by side."""
+    """Jobs on this machine, at most `slots` side by side.
 
-    def __init__(self, slots: int, log: Path):
-        self.slots = slots
+    `devices` are the CUDA devices to share out: each slot sees its own, in equal parts.
+    """
+
+    def __init__(self, slots: int, log: Path, *, devices: Sequence[str] = ()):
+        self.slots, self._devices = slots, devices
         log.parent.mkdir(parents=True, exist_ok=True)
         self._log = open(log, "ab")
         self._launchers: list[Launcher] = []
@@ -143,7 +148,15 @@ class LocalExecutor:
     def warm_up(self) -> None:
         """Start the launchers now: they load torch while the driver does other things."""
         while len(self._launchers) < self.slots:
-            self._launchers.append(Launcher(self._log))
+            taken = {launcher.slot for launcher in self._launchers}
+            slot = next(slot for slot in range(self.slots) if slot not in taken)
+            self._launchers.append(Launcher(self._log, slot, self._share(slot)))
+
+    def _share(self, slot: int) -> str | None:
+        if not self._devices:
+            return None
+        each = max(1, len(self._devices) // self.slots)
+        return ",".join(self._devices[slot * each : (slot + 1) * each])
 
     def free(self) -> int:
         return self.slots - sum(launcher.busy for launcher in self._launchers)

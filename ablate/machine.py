@@ -13,18 +13,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def gpus() -> int:
-    """CUDA devices that a worker would see; 0 beside a CPU build of torch."""
+def gpus() -> tuple[str, ...]:
+    """Names of the CUDA devices that a worker would see, as CUDA_VISIBLE_DEVICES has them; none beside a CPU torch."""
     if "+cpu" in _version("torch"):
-        return 0
+        return ()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+        return tuple(device.strip() for device in visible.split(",") if device.strip() not in ("", "-1"))
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return 0
+        return ()
     listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
-    return sum(line.startswith("GPU ") for line in listing.stdout.splitlines())
+    found = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]
+    return tuple(map(str, range(len(found))))
 
 
 def device(kind: str) -> str:
@@ -36,7 +37,7 @@ def slots(asked: int | str, *, ranks: int, threads: int, device: str) -> int:
     """How many trials run side by side; `auto` fills the cores, or gives each trial its GPUs."""
     if asked != "auto":
         return int(asked)
-    return max(1, gpus() // ranks) if device == "cuda" else max(1, cores() // (ranks * threads))
+    return max(1, len(gpus()) // ranks) if device == "cuda" else max(1, cores() // (ranks * threads))
 
 
 def _version(distribution: str) -> str:

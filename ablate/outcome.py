@@ -32,15 +32,15 @@ class Settlement:
 def settle(id: str, folder: TrialFolder, outcome: Outcome, *, attempts: int) -> Settlement:
     """Read what the job left in its folder; `attempts` counts the jobs started for it, this one included.
 
-    The reason of a failure begins with its kind: `arm:` (an outcome like diverged) or `machine:`.
+    The reason of a failure begins with its kind: `arm:` (an outcome like diverged), `data:` or `machine:`.
     """
     if finished(id, folder) is not None:
         return Settlement(Next.settled)
     if outcome.clean and folder.stop.exists():
         return Settlement(Next.interrupted)
-    cause = earliest_error(folder)
-    if cause is not None and not _killed(outcome):
-        return Settlement(Next.fail, f"arm: {cause}")
+    kind, cause = earliest_error(folder)
+    if kind in ("arm", "data") and not _killed(outcome):
+        return Settlement(Next.fail, f"{kind}: {cause}")
     why = _machine_failure(outcome, cause)
     if attempts > RESUMES:
         return Settlement(Next.fail, f"machine: {why}; resumed {RESUMES} times")
@@ -55,13 +55,14 @@ def finished(id: str, folder: TrialFolder) -> TrialResult | None:
     return None
 
 
-def earliest_error(folder: TrialFolder) -> str | None:
-    """The last words of the rank that died first: later ones only say that a peer has gone."""
-    found = []
-    for path in folder.root.glob("error.*.json"):
-        document = json.loads(path.read_text())
-        found.append((document["time"], f"rank {document['rank']}: {document['type']}: {document['message']}"))
-    return min(found)[1].splitlines()[0] if found else None
+def earliest_error(folder: TrialFolder) -> tuple[str, str] | tuple[None, None]:
+    """Kind and last words of the rank that died first: later ones only say that a peer has gone."""
+    documents = [json.loads(path.read_text()) for path in folder.root.glob("error.*.json")]
+    if not documents:
+        return None, None
+    first = min(documents, key=lambda document: document["time"])
+    message = (first["message"].splitlines() or [""])[0]
+    return first["kind"], f"rank {first['rank']}: {first['type']}: {message}"
 
 
 def clear(folder: TrialFolder) -> None:

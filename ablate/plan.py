@@ -130,9 +130,8 @@ def make_plan(study: Study) -> Plan:
         )  # fmt: skip
         specs.setdefault(spec.id, spec)
         cells.append(Cell(name, seed, spec.id))
-    slots = machine.slots(
-        study.resources.slots, ranks=study.resources.ranks, threads=study.resources.threads, device=device
-    )
+    widest = max(arm.resolved.ranks for arm in arms)
+    slots = machine.slots(study.resources.slots, ranks=widest, threads=study.resources.threads, device=device)
     return Plan(study, arms, tuple(cells), specs, data, device, slots, _warnings(study, arms))
 
 

@@ -81,7 +81,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, retry_faile
         interrupt.install()
         write_plan(plan, folder)
         log_into(folder.log)
-        executor = LocalExecutor(plan.slots, folder.log)
+        executor = LocalExecutor(plan.slots, folder.log, devices=machine.gpus() if plan.device == "cuda" else ())
         try:
             if not all(finished(id, folder.trial(id)) for id in plan.specs):
                 executor.warm_up()  # the launchers load torch while the data is prepared
@@ -140,7 +140,8 @@ def open_projections(plan: Plan, folder: StudyFolder) -> tuple[Ledger, Tracking]
 
 def check_machine(plan: Plan, runs: Path) -> None:
     """Raises CannotRun where the device, the disk or a permission would stop the study."""
-    if plan.device == "cuda" and (found := machine.gpus()) < (asked := max(spec.ranks for spec in plan.specs.values())):
+    asked, found = max(spec.ranks for spec in plan.specs.values()), len(machine.gpus())
+    if plan.device == "cuda" and found < asked:
         raise CannotRun(
             f"resources: {asked} ranks on CUDA need {asked} GPUs, this machine shows {found};"
             " set resources.ranks to what there is, or resources.device to cpu"
@@ -205,7 +206,8 @@ def write_provenance(plan: Plan, folder: StudyFolder, results: Mapping[str, Tria
     seconds = sum(result.seconds for result in results.values())
     document = {
         "command": shlex.join(["ablate", *sys.argv[1:]]),
-        "host": socket.gethostname(), "platform": platform.platform(), "cores": machine.cores(), "gpus": machine.gpus(),
+        "host": socket.gethostname(), "platform": platform.platform(),
+        "cores": machine.cores(), "gpus": len(machine.gpus()),
         "device": plan.device, "slots": plan.slots, "python": platform.python_version(),
         "versions": machine.versions(), "started": began, "ended": time.time(),
         "trial_seconds": seconds, "core_hours": seconds * _cores_a_trial(plan) / 3600,

@@ -18,6 +18,14 @@ from pathlib import Path
 from ablate.records import TrialFolder, write_atomically
 
 PR_SET_PDEATHSIG = 1
+# gloo raises plain RuntimeErrors; these stand in all that a lost or silent peer causes.
+LOST_PEER = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Timed out waiting",
+    "gloo/transport",
+    "Broken pipe",
+)
 
 
 def main(kind: str, folder: str, parent: int | None = None) -> None:
@@ -52,10 +60,26 @@ def _job(kind: str) -> Callable[[Path], None]:
 def _last_words(paths: TrialFolder, error: Exception) -> None:
     rank = int(os.environ.get("RANK", "0"))
     document = {
-        "time": time.time(), "rank": rank, "type": type(error).__name__, "message": str(error),
+        "time": time.time(), "rank": rank, "kind": kind_of(error), "type": type(error).__name__, "message": str(error),
         "traceback": traceback.format_exc(),
     }  # fmt: skip
     write_atomically(paths.error(rank), json.dumps(document, indent=1))
+
+
+def kind_of(error: BaseException) -> str:
+    """Whose failure an exception is: `data`, `machine` (resumed) or `arm` (an outcome, not retried).
+
+    A collective that fails says that a peer, or the way to it, has gone.
+    """
+    from torch.distributed import DistError
+
+    from trainers.pairs import DataError
+
+    if isinstance(error, DataError):
+        return "data"
+    if isinstance(error, DistError | OSError) or any(sign in str(error) for sign in LOST_PEER):
+        return "machine"
+    return "arm"
 
 
 def _speak_into(log: Path) -> None:

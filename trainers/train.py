@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -280,4 +281,9 @@ class Trial:
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    """Versions that numbers can depend on; `code` is a digest of this package's sources."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+    return {
+        "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "code": code,
+    }  # fmt: skip

@@ -1,0 +1,101 @@
+"""From what a job left behind to what happens next."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ablate import events, outcome
+from ablate.executor import Outcome
+from ablate.outcome import RESUMES, Next
+from ablate.records import Status, TrialFolder
+
+KILLED = Outcome({1: -9})
+RAISED = Outcome({0: 1})
+
+
+@pytest.fixture
+def folder(tmp_path) -> TrialFolder:
+    folder = TrialFolder(tmp_path / "abc")
+    folder.root.mkdir()
+    return folder
+
+
+def end(folder: TrialFolder, status: str = "done") -> None:
+    writer = events.EventWriter(folder.events)
+    writer.append(events.Ended, step=5, images=20, status=status)
+    writer.close()
+
+
+def last_words(folder: TrialFolder, rank: int, time: float, kind: str, message: str) -> None:
+    words = {"time": time, "rank": rank, "kind": kind, "type": "RuntimeError", "message": message}
+    folder.error(rank).write_text(json.dumps(words))
+
+
+def settle(folder: TrialFolder, ended: Outcome, attempts: int = 1) -> tuple[Next, str]:
+    found = outcome.settle("abc", folder, ended, attempts=attempts)
+    return found.next, found.why
+
+
+@pytest.mark.parametrize("ended", [Outcome(), KILLED, RAISED, Outcome(lost=True)])
+def test_an_end_on_disk_settles_the_trial_however_its_job_ended(folder, ended):
+    end(folder)
+    assert settle(folder, ended)[0] is Next.settled
+
+
+def test_a_clean_exit_with_the_stop_flag_is_an_interruption(folder):
+    folder.stop.touch()
+    assert settle(folder, Outcome())[0] is Next.interrupted
+
+
+def test_a_clean_exit_without_an_end_is_the_machines_failure(folder):
+    assert settle(folder, Outcome()) == (Next.resume, "the ranks ended without recording an end")
+
+
+def test_a_killed_rank_is_the_machines_failure_also_when_its_peer_leaves_last_words(folder):
+    last_words(folder, 0, 1.0, "machine", "Connection closed by peer")
+    assert settle(folder, KILLED) == (Next.resume, "rank 1 was ended by SIGKILL")
+
+
+def test_a_lost_launcher_is_the_machines_failure(folder):
+    assert settle(folder, Outcome(lost=True)) == (Next.resume, "the launcher died")
+
+
+def test_an_exception_of_a_part_is_the_arms_own_and_the_earliest_rank_is_the_cause(folder):
+    last_words(folder, 0, 2.0, "machine", "Connection closed by peer")
+    last_words(folder, 1, 1.0, "arm", "no power iteration today\nsecond line")
+    assert settle(folder, RAISED) == (Next.fail, "arm: rank 1: RuntimeError: no power iteration today")
+
+
+def test_a_lost_peer_alone_is_the_machines_failure(folder):
+    last_words(folder, 0, 2.0, "machine", "Timed out waiting 300000ms")
+    assert settle(folder, RAISED)[0] is Next.resume
+
+
+def test_the_machine_may_fail_a_trial_a_few_times_only(folder):
+    assert settle(folder, KILLED, attempts=RESUMES)[0] is Next.resume
+    following, why = settle(folder, KILLED, attempts=RESUMES + 1)
+    assert following is Next.fail and why.startswith("machine: rank 1 was ended by SIGKILL")
+
+
+def test_a_recorded_failure_reads_back_as_one(folder):
+    written = outcome.record_failure("abc", folder, "arm: it broke")
+    read = outcome.finished("abc", folder)
+    assert (written.status, read.status, read.why) == (Status.failed, Status.failed, "arm: it broke")
+
+
+def test_clearing_removes_the_flags_of_an_attempt_and_nothing_else(folder):
+    end(folder)
+    folder.stop.touch()
+    last_words(folder, 0, 1.0, "arm", "x")
+    outcome.clear(folder)
+    assert [path.name for path in folder.root.iterdir()] == ["events.jsonl"]
+
+
+def test_a_folder_put_aside_keeps_everything_under_a_free_name(folder):
+    end(folder)
+    outcome.put_aside(folder)
+    folder.root.mkdir()
+    outcome.put_aside(folder)
+    assert sorted(path.name for path in folder.root.parent.iterdir()) == ["abc.failed-1", "abc.failed-2"]
