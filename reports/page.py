@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from reports.analysis import Analysis
@@ -11,9 +11,14 @@ from reports.figures.forest import forest
 from reports.figures.pictures import Grid, pictures
 from reports.figures.slopes import slopes
 from reports.load import PlannedArm, Results
-from reports.wording import Numbers, code
+from reports.wording import Numbers, code, escape
 
 _MEASURES = {"l1": "mae"}  # loss term -> the metric that is the same quantity under another name
+_PREDICTORS = {
+    "linear_map": "the linear map",
+    "mean_colour": "the mean colour",
+    "random_partner": "the random partner",
+}
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,35 @@ def trained_on(arm: PlannedArm, base_terms: Collection[str]) -> set[str]:
     return {_MEASURES.get(term, term) for term in terms}
 
 
-def change(arm: PlannedArm) -> str:
-    """What the arm changes: recipe paths with both values, else its factor levels."""
-    if arm.differences:
-        return ", ".join(f"{code(path)}: {show(old)} → {show(new)}" for path, (old, new) in arm.differences.items())
-    if arm.changes:
-        return ", ".join(f"{code(factor)}: {code(level)}" for factor, level in arm.changes.items())
-    return "the base recipe"
+def predictor(name: str) -> str:
+    """A reference predictor in a sentence."""
+    return _PREDICTORS.get(name) or f"the predictor {escape(name.replace('_', ' '))}"
+
+
+def change(arm: PlannedArm, arms: Sequence[PlannedArm]) -> str:
+    """What the arm changes, in short.
+
+    Options that come or go with a part are left out, unless they come and another of the `arms`
+    gives the same option another value.
+    """
+    if not arm.differences:
+        return ", ".join(f"{code(factor)}: {code(level)}" for factor, level in arm.changes.items()) or "the base recipe"
+    said = []
+    for path, (old, new) in arm.differences.items():
+        part, _, option = path.rpartition(".")
+        elsewhere = [other.differences[path][1] for other in arms if path in other.differences]
+        if _follows(arm, path) and (new is None or all(value in (None, new) for value in elsewhere)):
+            continue
+        title = part.removeprefix("terms.") if option in ("weight", "name") and part else path
+        said.append(f"{code(title)}: {show(old)} → {show(new)}")
+    return ", ".join(said)
+
+
+def _follows(arm: PlannedArm, path: str) -> bool:
+    """Is this an option that appears or vanishes with its part, which the arm adds, drops or swaps?"""
+    part, _, option = path.rpartition(".")
+    swapped = f"{part}.name" in arm.differences or None in arm.differences.get(f"{part}.weight", ())
+    return swapped and option not in ("name", "weight") and None in arm.differences[path]
 
 
 def show(value: object) -> str:

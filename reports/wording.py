@@ -37,6 +37,11 @@ def listed(items: Iterable[str], *, most: int = 8) -> str:
     spans = [code(item) for item in items]
     if len(spans) > most:
         spans = [*spans[: most - 1], f"{len(spans) - most + 1} more"]
+    return both(spans)
+
+
+def both(spans: Sequence[str]) -> str:
+    """a, b and c."""
     return " and ".join(filter(None, [", ".join(spans[:-1]), *spans[-1:]]))
 
 
@@ -47,8 +52,25 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def unbroken(text: str) -> str:
+    """Text that a narrow column may not break: its spaces do not part."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def among(number: int, total: int) -> str:
+    """`all 3 arms`, `2 of 3 arms`."""
+    if number == total > 1:
+        return "both arms" if total == 2 else f"all {total} arms"
+    return f"{number} of {count(total, 'arm')}"
+
+
+def arrow(metric: Metric) -> str:
+    """Which way is better."""
+    return "↑" if metric.goal == "max" else "↓"
 
 
 def share(value: float | None) -> str:
@@ -104,6 +126,11 @@ class Numbers:
 
     def _is_zero(self, value: float) -> bool:
         return not re.search("[1-9]", self.difference(value))
+
+    @property
+    def suffix(self) -> str:
+        """The unit after a difference; a ratio is in percent already."""
+        return f" {escape(self.unit)}" if self.unit and self.scale == "raw" else ""
 
     def size(self, value: float) -> str:
         """A width without sign, with its unit."""

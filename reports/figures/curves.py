@@ -13,7 +13,7 @@ COLUMNS = 4
 def panels(figure, count: int):
     """`count` axes in rows of four with common scales; what is left of the last row stays empty."""
     rows, height = -(-count // COLUMNS), height_of(count)
-    margins = {"left": 0.07, "right": 0.99, "top": 1 - 0.62 / height, "bottom": 0.52 / height}
+    margins = {"left": 0.07, "right": 0.985, "top": 1 - 0.62 / height, "bottom": 0.52 / height}
     spacing = {"hspace": 0.26, "wspace": 0.08}
     grid = figure.subplots(
         rows, min(count, COLUMNS), sharex=True, sharey=True, squeeze=False, gridspec_kw=margins | spacing
@@ -56,6 +56,8 @@ def curves(results: Results, ranking: tuple[str, ...]) -> bytes | None:
             axes.set_title(panel_title(results, arm), loc="left")
             axes.grid(color="#eeeeee", linewidth=0.6)
             axes.tick_params(labelsize=8)
+            axes.locator_params(axis="x", nbins=4)
+            axes.margins(x=0.08)
         height = height_of(len(arms))
         figure.supxlabel("images that the generator was updated on", fontsize=9, y=0.08 / height)
         figure.supylabel(f"{axis_label(metric.label, metric.unit)}, {split}", fontsize=9, x=0.004)
@@ -64,15 +66,20 @@ def curves(results: Results, ranking: tuple[str, ...]) -> bytes | None:
 
 
 def _limits(results: Results) -> tuple[float | None, float | None]:
-    """Scale of the finished runs: a diverged run may leave it, it must not flatten the others."""
+    """Scale of the later half of the finished runs: neither a diverged run nor a first reading may flatten the rest."""
     runs = [run for run in results.all_runs if run.done] or results.all_runs
-    values = [value for run in runs for value in _points(results, run)[1]]
+    values = [value for run in runs for value in _late(*_points(results, run))]
     best = best_reference(results)
     values += [best[1]] if best else []
     if not values or min(values) == max(values):
         return None, None
     margin = 0.06 * (max(values) - min(values))
     return min(values) - margin, max(values) + margin
+
+
+def _late(images: list[int], values: list[float]) -> list[float]:
+    """The readings of the later half of a run."""
+    return [value for seen, value in zip(images, values, strict=True) if 2 * seen >= images[-1]]
 
 
 def _points(results: Results, run: Run) -> tuple[list[int], list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from reports.analysis import Analysis, Effect
-from reports.figures.style import CLAIM_STYLES, GREY, OTHER_STYLE, axis_label, png, sheet, short
+from reports.figures.style import CLAIM_STYLES, GREY, OTHER_STYLE, axis_label, png, seed_style, sheet, short
 from reports.load import Results
 
 
@@ -15,21 +15,22 @@ def forest(results: Results, analysis: Analysis) -> bytes | None:
     shown = [effect for effect in ranked if effect.difference is not None]
     if not shown:
         return None
-    with sheet(1.5 + 0.28 * len(ranked), layout="constrained") as figure:
+    with sheet(1.5 + 0.31 * len(ranked), layout="constrained") as figure:
         axes = figure.subplots()
         _mark_detectable(axes, analysis)
         axes.axvline(0, color="black", linewidth=1)
         for row, effect in enumerate(ranked):
             _draw(axes, row, effect)
+            _draw_seeds(axes, row, results, analysis, effect.arm)
         _note_failures(axes, analysis, ranked)
         axes.set_yticks(range(len(ranked)), [short(effect.arm, 34) for effect in ranked])
-        axes.set_ylim(len(ranked) - 0.4, -0.6)
+        axes.set_ylim(len(ranked) - 0.35, -0.6)
         axes.set_xlabel(_label(results, analysis))
         if analysis.scale == "log":
             _percent_ticks(axes)
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
-        _legend(figure, shown, analysis)
+        _legend(figure, shown, results, analysis)
         return png(figure)
 
 
@@ -55,6 +56,16 @@ def _draw(axes, row: int, effect: Effect) -> None:
     axes.plot(
         effect.difference, row, marker=marker, color=colour, markersize=7, markerfacecolor="white" if hollow else colour
     )
+
+
+def _draw_seeds(axes, row: int, results: Results, analysis: Analysis, arm: str) -> None:
+    """Every seed's own difference, below the estimate."""
+    worth = math.log if analysis.scale == "log" else float
+    for index, seed in enumerate(results.seeds):
+        pair = [results.runs.get((name, seed)) for name in (arm, analysis.baseline)]
+        scores = [run.score(results.metric.name) if run else math.nan for run in pair]
+        if all(map(math.isfinite, scores)):
+            axes.plot(worth(scores[0]) - worth(scores[1]), row + 0.3, markersize=3, **seed_style(index))
 
 
 def _mark_detectable(axes, analysis: Analysis) -> None:
@@ -84,7 +95,7 @@ def _label(results: Results, analysis: Analysis) -> str:
     return f"{axis_label(metric.label, metric.unit)}: arm minus {analysis.baseline}   (better to the {side})"
 
 
-def _legend(figure, shown: list[Effect], analysis: Analysis) -> None:
+def _legend(figure, shown: list[Effect], results: Results, analysis: Analysis) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -104,4 +115,8 @@ def _legend(figure, shown: list[Effect], analysis: Analysis) -> None:
             Patch(facecolor="#f0f0f0", edgecolor=GREY, linestyle="--",
                   label=f"below the detectable difference ({size}, 80 % power)")
         )  # fmt: skip
-    figure.legend(handles=entries, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    entries += [
+        Line2D([], [], linestyle="none", markersize=4, label=f"seed {seed}", **seed_style(index))
+        for index, seed in enumerate(results.seeds[:6])
+    ]
+    figure.legend(handles=entries, loc="outside upper center", ncols=3, frameon=False, fontsize=8)

@@ -17,7 +17,9 @@ def slopes(results: Results, ranking: tuple[str, ...]) -> bytes | None:
         return None
     low, high = min(values), max(values)
     margin = 0.12 * (high - low or abs(high) or 1.0)
-    floor = low - 1.5 * margin if results.metric.goal == "max" else high + 1.5 * margin
+    failed = any(run.failed_by_itself for run in results.all_runs)
+    aside = 1.5 * margin * failed  # room for crosses where there are any
+    floor = low - aside if results.metric.goal == "max" else high + aside
     with sheet(height_of(len(arms))) as figure:
         for axes, arm in zip(panels(figure, len(arms)), arms, strict=True):
             for index, seed in enumerate(results.seeds):

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 from reports import verdicts
+from reports.agreement import agreement
 from reports.analysis import Effect
-from reports.page import Page
-from reports.wording import code, count, escape, listed
+from reports.failures import exact_p
+from reports.page import Page, predictor
+from reports.scoring import mean_of
+from reports.sections.health import flagged
+from reports.wording import among, both, code, count, escape, listed, p_value
+
+REVERSED = -0.5  # rank correlation from which two metrics are said to disagree
 
 
 def answer(page: Page) -> str:
-    parts = [_question(page), _progress(page), _references(page), _finding(page), _best(page), _certainty(page)]
+    parts = [_question(page), _progress(page), _references(page), _finding(page), _best(page)]
+    parts += [_certainty(page), _disagreement(page), _stability(page)]
     return "\n\n".join(["## Answer", *filter(None, parts)])
 
 
@@ -33,14 +42,30 @@ def _references(page: Page) -> str:
         return ""
     name, value = best
     winners = page.beaten_by(value)
-    described = f"{escape(name.replace('_', ' '))} ({page.numbers.value(value)}), a predictor without training"
+    described = f"{predictor(name)} ({page.numbers.value(value)}), a predictor without training"
     label = escape(page.results.metric.label)
     if not winners:
-        return f"**No arm beats {described}, on {label}.** The order below is one among arms that stay behind it."
+        return " ".join(filter(None, [f"**No arm beats {described}, on {label}.**", _elsewhere(page, name)]))
     behind = [arm.arm for arm in scored if arm.arm not in winners]
     if behind:
-        return f"By its mean, {listed(behind)} {'does' if len(behind) == 1 else 'do'} not beat {described}."
-    return f"By its mean, every arm beats {described}."
+        return f"By its mean {label}, {listed(behind)} {'does' if len(behind) == 1 else 'do'} not beat {described}."
+    return f"By its mean {label}, every arm beats {described}."
+
+
+def _elsewhere(page: Page, reference: str) -> str:
+    """How many arms beat the same predictor on each other metric."""
+    results = page.results
+    beaten: dict[tuple[int, int], list[str]] = {}
+    for metric in results.also:
+        value = results.references[reference].get(metric.name)
+        means = [mean for arm in page.order if (mean := mean_of(results, arm, metric.name)) is not None]
+        if value is None or not math.isfinite(value) or not means:
+            continue
+        sign = 1 if metric.goal == "max" else -1
+        count = sum(sign * (mean - value) > 0 for mean in means)
+        beaten.setdefault((count, len(means)), []).append(escape(metric.label))
+    said = [f"{among(*counts)} on {both(labels)}" for counts, labels in sorted(beaten.items(), reverse=True)]
+    return f"By their means, it is beaten by {'; by '.join(said)}." if said else ""
 
 
 def _finding(page: Page) -> str:
@@ -63,7 +88,7 @@ def _finding(page: Page) -> str:
     if not any(effect.verdict in verdicts.CLAIMS for effect in analysis.effects):
         said.insert(0, f"On {label}, no arm can be told apart from {base}.")
     if open_ones:
-        said.append(f"Unresolved: {count(len(open_ones), 'arm')} of {len(analysis.effects)}.")
+        said.append(f"Unresolved: {among(len(open_ones), len(analysis.effects))}.")
     if few:
         said.append(f"Too few shared seeds for a verdict: {listed(few)}.")
     if none:
@@ -88,8 +113,7 @@ def _group(page: Page, verdict: str) -> str:
 
 def _estimate(page: Page, effect: Effect) -> str:
     numbers = page.numbers
-    unit = f" {escape(numbers.unit)}" if numbers.unit and numbers.scale == "raw" else ""
-    size = f"{numbers.difference(effect.difference)}{unit}"
+    size = f"{numbers.difference(effect.difference)}{numbers.suffix}"
     return f"{code(effect.arm)} by {size} {numbers.interval(effect.low, effect.high)}"
 
 
@@ -115,9 +139,55 @@ def _best(page: Page) -> str:
     if len(members) == 1:
         return f"{first} has the best score; among trained runs only {code(members[0])} could be the best (95 %)."
     lead = f"{first} has the best estimate." if analysis.ranking[0] in members else ""
-    if len(members) == analysis.k:
-        return f"The data cannot separate any of the {analysis.k} arms as the best. {lead}".strip()
-    return f"The data cannot separate {listed(members)} as the best (starred below). {lead}".strip()
+    return f"{_inseparable(page, members)} {lead}".strip()
+
+
+def _inseparable(page: Page, members: list[str]) -> str:
+    """Names the smaller side: those that could be the best, or those that could not."""
+    k = page.analysis.k
+    if len(members) == k:
+        return f"The data cannot separate any of the {k} arms as the best."
+    out = [arm for arm in page.order if arm not in members]
+    if len(out) < len(members) and len(members) > 4:
+        many = f"{len(members)} of the {k} arms"
+        return f"The data cannot separate {many} as the best (starred below): all but {listed(out)}."
+    return f"The data cannot separate {listed(members)} as the best (starred below)."
+
+
+def _disagreement(page: Page) -> str:
+    """Metrics that order the arms rather the other way round."""
+    found = agreement(page.results)
+    against = [metric for metric in page.results.also if found.get(metric.name, 0.0) <= REVERSED]
+    if not against:
+        return ""
+    said = ", ".join(f"{escape(metric.label)} {found[metric.name]:+.2f}" for metric in against)
+    return (
+        f"**Metrics disagree.** Arms that stand high on {escape(page.results.metric.label)} stand rather low on others "
+        f"(rank correlation of the means: {said}): which arm looks best depends on the metric."
+    )
+
+
+def _stability(page: Page) -> str:
+    """Pathologies by counts of runs: what the baseline had, and whether any arm differs from it."""
+    flags = sorted({flag for run in page.results.all_runs for flag in run.flags})
+    said = list(filter(None, (_pathology(page, flag) for flag in flags)))
+    return " ".join(["Health:", *said[:3]]) if said else ""
+
+
+def _pathology(page: Page, flag: str) -> str:
+    marked, of = flagged(page, page.analysis.baseline, flag)
+    others = [flagged(page, arm, flag) for arm in page.order if arm != page.analysis.baseline]
+    others = [counted for counted in others if counted[1]]
+    if not of or not others:
+        return ""
+    least = min(exact_p(*counted, marked, of) for counted in others)
+    hits, runs = map(sum, zip(*others, strict=True))
+    base = code(page.analysis.baseline)
+    return (
+        f"{escape(flag)} in {marked} of {count(of, 'run')} of {base} and in {hits} of {count(runs, 'run')} of the "
+        f"other arms (smallest exact {p_value(least)} of an arm against {base}: "
+        f"{'not a claim' if least > 0.05 else 'not corrected for the number of arms'})."
+    )
 
 
 def _certainty(page: Page) -> str:
@@ -125,16 +195,31 @@ def _certainty(page: Page) -> str:
     if analysis.blocks < 3 or not analysis.sigma:
         return ""
     grade = ": exploratory" if analysis.blocks < 5 else ""
-    said = [f"{analysis.blocks} paired seeds{grade}."]
-    if analysis.detectable is not None:
-        size = page.numbers.size(analysis.detectable)
-        said.append(f"A true difference of {size} would have been found with 80 % probability; smaller ones may hide.")
+    said = [f"{analysis.blocks} paired seeds{grade}.", _power(page)]
     first = analysis.ranking[0]
     effect = analysis.effect(first)
     if effect and effect.shrunken is not None:
+        shrunken = f"{page.numbers.difference(effect.shrunken)}{page.numbers.suffix}"
         said.append(
-            f"Shrunken, {code(first)} is at {page.numbers.difference(effect.shrunken)}: "
-            "selected and estimated on the same seeds, so expect less on fresh ones."
+            f"Shrunken towards the other arms, {code(first)} differs from {code(analysis.baseline)} by {shrunken}: "
+            "selected and estimated on the same seeds."
         )
     said.append(f"All of this holds for these scenes, this budget and the {escape(page.results.split)} split.")
-    return " ".join(said)
+    return " ".join(filter(None, said))
+
+
+def _power(page: Page) -> str:
+    """What the study could have found, in the unit of the metric and in the unit of `ablate plan`."""
+    analysis, numbers = page.analysis, page.numbers
+    if analysis.detectable is None:
+        return ""
+    text = (
+        f"A true difference of {numbers.size(analysis.detectable)} from {code(analysis.baseline)} "
+        f"({analysis.detectable / analysis.sigma:.1f} residual standard deviations) would have been found with 80 % "
+        "probability; smaller ones may hide"
+    )
+    smallest = analysis.smallest_effect
+    if smallest is not None and smallest < analysis.detectable:
+        declared = f"{smallest:g}" + (f" {escape(numbers.unit)}" if numbers.unit else "")
+        return f"{text}, even above the smallest effect of interest ({declared})."
+    return f"{text}."

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from reports.page import Page
-from reports.wording import NOTHING, code, table
+from reports.wording import NOTHING, listed
 
 
 def budget(page: Page) -> str:
-    rows = {arm.name: _given(page, arm.name) for arm in page.results.arms}
-    kinds = set(rows.values())
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for arm in page.order:
+        kinds.setdefault(_given(page, arm), []).append(arm)
     if len(kinds) == 1:
-        updates, images = kinds.pop()
-        text = f"Every arm: {updates} generator updates, {images} images seen."
+        text = f"Every arm: {_said(*next(iter(kinds)))}."
     else:
-        body = [[code(name), *rows[name]] for name in page.order]
-        text = "Arms differ in one of the two; differences between them include that.\n\n" + table(
-            ["arm", "generator updates", "images seen"], body, right=[1, 2]
-        )
+        groups = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+        lines = [f"- {_said(*given)}: {_members(arms, first=not i)}" for i, (given, arms) in enumerate(groups)]
+        text = "Arms differ in updates or images; differences between them include that.\n\n" + "\n".join(lines)
     return f"## Budget\n\n{text}"
+
+
+def _said(updates: str, images: str) -> str:
+    return f"{updates} generator updates, {images} images seen"
+
+
+def _members(arms: list[str], *, first: bool) -> str:
+    """The largest group is everything that the other lines do not name."""
+    return f"the other {len(arms)} arms" if first and len(arms) > 6 else listed(arms, most=40)
 
 
 def _given(page: Page, name: str) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from reports.page import Page
 from reports.wording import code, escape
 
@@ -16,7 +18,7 @@ def figures(page: Page) -> str:
 
 
 def _forest(page: Page) -> str:
-    text = f"Difference from {code(page.analysis.baseline)}, in the order of the table. "
+    text = f"Difference from {code(page.analysis.baseline)}, in the order of the table; small marks are single seeds. "
     if all(effect.low is None for effect in page.analysis.effects):
         return text + "Points only: these runs support no interval."
     return text + (
@@ -27,8 +29,11 @@ def _forest(page: Page) -> str:
 
 def _pictures(page: Page) -> str:
     tiles = ", ".join(code(name) for name in page.grid.tiles)
-    seeds = ", ".join(f"{code(arm)} {seed}" for arm, seed in page.grid.seeds.items())
-    return f"Tiles fixed before training: {tiles}. Each arm by its median seed: {seeds}."
+    seeds = Counter(page.grid.seeds.values())
+    usual = min(seeds, key=lambda seed: (-seeds[seed], seed))
+    others = ", ".join(f"{code(arm)} {seed}" for arm, seed in page.grid.seeds.items() if seed != usual)
+    shown = f"seed {usual}" + (f", but {others}" if others else "")
+    return f"Tiles fixed before training: {tiles}. Each arm by its median seed: {shown}."
 
 
 def _slopes(page: Page) -> str:
@@ -40,7 +45,10 @@ def _slopes(page: Page) -> str:
 
 def _curves(page: Page) -> str:
     label, split = escape(page.results.metric.label), escape(page.results.split)
-    return f"{label} on the {split} split against images seen, all seeds. The scale is that of the finished runs."
+    return (
+        f"{label} on the {split} split against images seen, all seeds. The scale is that of the later half of the "
+        "finished runs; earlier readings may lie outside."
+    )
 
 
 CAPTIONS = {

@@ -17,6 +17,14 @@ READINGS = {
     "health/sign_rate": "sign rate",
 }
 
+# What a pathology is read from: without it a run shows neither its presence nor its absence.
+EVIDENCE = {"D dominates": "health/accuracy_real"}
+LEGEND = {
+    "health/accuracy_real": "Right: share of patches that D tells correctly.",
+    "health/separation": "Separation: D's outputs on real minus on generated patches, in their own sd.",
+    "health/sign_rate": "Sign rate: mean sign of D's outputs on real patches; 1 where all are taken for real.",
+}
+
 
 def health(page: Page) -> str:
     parts = [_counts(page), _readings(page)]
@@ -39,32 +47,42 @@ def _rows(page: Page, flag: str) -> list[list[str]]:
     baseline = page.analysis.baseline
     groups: dict[tuple[int, int], list[str]] = {}
     for arm in page.order:
-        if arm != baseline and (counted := _count(page, arm, flag))[1]:
+        if arm != baseline and any(run.result for run in page.results.of(arm)):
+            counted = flagged(page, arm, flag)
             groups.setdefault(counted, []).append(arm)
-    base = _count(page, baseline, flag)
+    base = flagged(page, baseline, flag)
     rows = [_line(page, flag, [baseline], base, NOTHING)] if base[1] else []
-    for counted, arms in sorted(groups.items(), key=lambda group: (-group[0][0] / group[0][1], group[0])):
+    for counted, arms in sorted(groups.items(), key=_most_flagged):
         rows.append(_line(page, flag, arms, counted, _versus(counted, base)))
     return rows
+
+
+def _most_flagged(group: tuple[tuple[int, int], list[str]]) -> tuple[float, int]:
+    """Sorts by the share of flagged runs; what was not measured comes last."""
+    hits, runs = group[0]
+    return (-hits / runs, -runs) if runs else (1.0, 0)
 
 
 def _line(page: Page, flag: str, arms: list[str], counted: tuple[int, int], versus: str) -> list[str]:
     steps = [run.flags[flag] for arm in arms for run in page.results.of(arm) if flag in run.flags]
     when = NOTHING if not steps else f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)}–{max(steps)}"
     each = f" in each of {len(arms)} arms" if len(arms) > 1 else ""
-    return [escape(flag), listed(arms, most=6), f"{counted[0]} of {counted[1]}{each}", when, versus]
+    counts = f"{counted[0]} of {counted[1]}{each}" if counted[1] else "not measured: its reading is not defined here"
+    return [escape(flag), listed(arms, most=40), counts, when, versus]
 
 
 def _versus(counted: tuple[int, int], base: tuple[int, int]) -> str:
-    if not base[1]:
+    if not base[1] or not counted[1]:
         return NOTHING
     p = exact_p(*counted, *base)
     return p_value(p) + (", not a claim" if p > 0.05 else ", uncorrected")
 
 
-def _count(page: Page, arm: str, flag: str) -> tuple[int, int]:
-    """Flagged runs and runs with any events."""
+def flagged(page: Page, arm: str, flag: str) -> tuple[int, int]:
+    """Flagged runs, and runs in which the pathology could have been seen."""
+    key = EVIDENCE.get(flag)
     runs = [run for run in page.results.of(arm) if run.result]
+    runs = [run for run in runs if flag in run.flags or not key or run.curve("train", key)]
     return sum(flag in run.flags for run in runs), len(runs)
 
 
@@ -79,7 +97,8 @@ def _readings(page: Page) -> str:
         return ""
     rows = [[code(arm), *(_shown(row[key]) for key in keys)] for arm, row in last.items()]
     head = ["arm", *(READINGS[key] for key in keys)]
-    return "Last reading of each run, median over seeds:\n\n" + table(head, rows, right=range(1, len(head)))
+    legend = " ".join(["Last reading of each run, median over seeds.", *(LEGEND[key] for key in keys if key in LEGEND)])
+    return f"{legend}\n\n" + table(head, rows, right=range(1, len(head)))
 
 
 def _shown(value: float | None) -> str:

@@ -23,8 +23,9 @@ def _paragraph(page: Page) -> str:
         f"Arms are compared with {code(analysis.baseline)} by a block Dunnett procedure with simultaneous "
         f"{100 * (1 - analysis.alpha):.0f} % intervals; no standard error is below that of an arm's own per-seed "
         "differences, nor below the family's. Arms that could be the best: multiple comparisons with the best (Hsu), "
-        "each error at least the pair's own. Probabilities and shrunken differences: a hierarchical normal model, "
-        "hidden below 4 arms or 3 seeds. Verdicts need at least 3 paired seeds. Every other metric is exploratory."
+        "each error at least the pair's own. Probabilities and shrunken differences: a hierarchical model whose prior "
+        "lets one arm in five lie far from the others, hidden below 4 arms or 3 seeds. Verdicts need at least 3 paired "
+        "seeds. Every other metric is exploratory."
     )
 
 
@@ -67,7 +68,8 @@ def _error(page: Page) -> str:
         return "No residual degrees of freedom: no estimate of error."
     said = f"Residual sd {analysis.sigma:.3g} with {count(analysis.df, 'degree')} of freedom"
     if analysis.detectable is not None:
-        said += f"; detectable with 80 % power: {page.numbers.size(analysis.detectable)}"
+        ratio = analysis.detectable / analysis.sigma
+        said += f"; detectable with 80 % power: {page.numbers.size(analysis.detectable)}, {ratio:.1f} times that sd"
     if analysis.removed_by_pairing is not None:
         said += f"; pairing by seed removed {100 * analysis.removed_by_pairing:.0f} % of the variance within arms"
     return said + "."

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import statistics
+
+import numpy as np
+
+from reports.fit import fit
 from reports.page import Page, trained_on
+from reports.scoring import scores_of
 from reports.wording import code, escape, listed
 
 
 def notes(page: Page) -> str:
     lines = [
         *_unfair(page),
+        *_uneven(page),
         *_shared(page),
         *_inert(page),
         *_warnings(page),
@@ -26,6 +33,26 @@ def _unfair(page: Page) -> list[str]:
         return []
     return [
         f"{escape(metric.label)} or its like is a loss term of {listed(arms)} and not of the others: it favours them."
+    ]
+
+
+def _uneven(page: Page) -> list[str]:
+    """One arm that holds most of the error that all intervals share."""
+    analysis = page.analysis
+    if analysis.blocks < 3 or not analysis.sigma or analysis.k < 5:
+        return []
+    scores = scores_of(page.results, page.results.metric)
+    squares = np.nansum(fit(np.log(scores.values) if analysis.scale == "log" else scores.values).residuals ** 2, axis=1)
+    most = int(squares.argmax())
+    held, sds = squares[most] / squares.sum(), [arm.sd for arm in analysis.arms.values() if arm.sd is not None]
+    name = scores.arms[most]
+    if held < max(0.4, 3 / analysis.k) or analysis.arms[name].sd is None:
+        return []
+    own, median = page.numbers.value(analysis.arms[name].sd), page.numbers.value(statistics.median(sds))
+    return [
+        f"{code(name)} holds {100 * held:.0f} % of the residual variance of all {analysis.k} arms (sd over seeds "
+        f"{own}; median of all arms {median}). The common error contains it: the intervals of the other arms are wider "
+        "than their own runs suggest."
     ]
 
 

@@ -4,42 +4,57 @@ from __future__ import annotations
 
 import math
 
+from reports.agreement import agreement
 from reports.page import Page, change, trained_on
 from reports.scoring import mean_of
-from reports.wording import NOTHING, code, escape, share, table
+from reports.wording import NOTHING, among, arrow, code, escape, share, table, unbroken
 
 
 def ranking(page: Page) -> str:
     metric = page.results.metric
     unit = f" ({escape(metric.unit)})" if metric.unit else ""
     direction = "higher" if metric.goal == "max" else "lower"
+    interval = ", 95 % interval" if any(effect.low is not None for effect in page.analysis.effects) else ""
     head = [
-        "rank", "arm", "change", "runs ok", f"{escape(metric.label)}{unit}", "sd over seeds",
-        f"difference from {code(page.analysis.baseline)}", "95 % interval", "shrunken", "verdict", "P(beats)",
-        "P(best)",
+        "rank", "arm", "runs ok", f"{escape(metric.label)}{unit} {arrow(metric)}", "sd over seeds",
+        f"difference from {code(page.analysis.baseline)}{interval}", "verdict", "shrunken", "P(beats)", "P(best)",
+        "change",
     ]  # fmt: skip
     rows = [_row(page, arm) for arm in page.order]
     rows += [_reference(page, name) for name in page.results.references if metric.name in page.results.references[name]]
-    right = [0, 3, 4, 5, 6, 7, 8, 10, 11]
+    right = [0, 2, 3, 4, 5, 7, 8, 9]
     parts = ["## Ranking", _caption(page, direction), _without_blanks(head, rows, right), _exploratory(page)]
     return "\n\n".join(filter(None, parts))
 
 
 def _caption(page: Page, direction: str) -> str:
-    said = [f"Mean of finished runs; {direction} is better."]
-    if page.analysis.best_set:
+    analysis = page.analysis
+    modelled = any(arm.p_best is not None for arm in analysis.arms.values())
+    key = "shrunken means" if modelled else "means"
+    said = [f"Means of finished runs; {direction} is better. In the order of the {key}."]
+    if (runs := _all_ok(page)) is not None:
+        said.append(f"All {runs} runs of every arm finished." if runs > 1 else "The one run of every arm finished.")
+    if any(effect.low is not None for effect in analysis.effects):
+        said.append("Intervals are simultaneous over all arms, and the verdict is read from them alone.")
+    if analysis.best_set:
         said.append("★: could be the best, 95 %.")
-    if any(arm.ranks for arm in page.analysis.arms.values()):
-        said.append("In brackets: 95 % interval of the rank.")
-    if any(effect.low is not None for effect in page.analysis.effects):
-        said.append("Intervals are simultaneous over all arms.")
-    if any(arm.p_best is not None for arm in page.analysis.arms.values()):
-        said.append("The P are beliefs under a model, without correction for many arms; the verdict is the claim.")
-    if any(arm.n_failed for arm in page.analysis.arms.values()):
+    if modelled:
+        said.append(
+            "Shrunken (the difference drawn towards the other arms), P and the rank's 95 % interval in brackets are "
+            "beliefs under a model, without correction for many arms."
+        )
+    if any(arm.n_failed for arm in analysis.arms.values()):
         said.append("The order counts failed runs at their penalty; all other numbers are of trained runs.")
-    if page.analysis.scale == "log":
+    if analysis.scale == "log":
         said.append("Differences are ratios, shown as percentages.")
     return " ".join(said)
+
+
+def _all_ok(page: Page) -> int | None:
+    """Runs of every arm, where all finished and each arm has as many; else None."""
+    arms = page.analysis.arms.values()
+    counts = {(arm.n_ok, arm.n_planned) for arm in arms}
+    return next(iter(counts))[0] if len(counts) == 1 and all(ok == planned for ok, planned in counts) else None
 
 
 def _without_blanks(head: list[str], rows: list[list[str]], right: list[int]) -> str:
@@ -53,35 +68,35 @@ def _row(page: Page, name: str) -> list[str]:
     summary, effect, numbers = page.analysis.arms[name], page.analysis.effect(name), page.numbers
     star = " ★" if name in page.analysis.best_set else ""
     names = " = ".join(code(alias) for alias in page.arm(name).names)
-    ranks = f" ({summary.ranks[0]}–{summary.ranks[1]})" if summary.ranks else ""
+    ranks = f" ({summary.ranks[0]} to {summary.ranks[1]})" if summary.ranks else ""
     place = page.place(name)
-    rank = NOTHING if place is None else f"{place}{ranks}"
-    own = [
-        rank, names + star, change(page.arm(name)), f"{summary.n_ok} / {summary.n_planned}",
-        numbers.value(summary.mean), numbers.value(summary.sd),
-    ]  # fmt: skip
+    rank = NOTHING if place is None else unbroken(f"{place}{ranks}")
+    runs = NOTHING if _all_ok(page) is not None else f"{summary.n_ok} / {summary.n_planned}"
+    own = [rank, names + star, runs, numbers.value(summary.mean), numbers.value(summary.sd)]
+    changed = change(page.arm(name), page.results.arms)
     if effect is None:
-        return [*own, NOTHING, NOTHING, NOTHING, "baseline", NOTHING, share(summary.p_best)]
+        return [*own, NOTHING, "baseline", NOTHING, NOTHING, share(summary.p_best), changed]
+    interval = "" if effect.low is None else f" {unbroken(numbers.interval(effect.low, effect.high))}"
     return [
-        *own, numbers.difference(effect.difference), numbers.interval(effect.low, effect.high),
-        numbers.difference(effect.shrunken), effect.verdict, share(summary.p_beats), share(summary.p_best),
+        *own, f"{numbers.difference(effect.difference)}{interval}", effect.verdict,
+        numbers.difference(effect.shrunken), share(summary.p_beats), share(summary.p_best),
+        changed,
     ]  # fmt: skip
 
 
 def _reference(page: Page, name: str) -> list[str]:
     value = page.results.references[name][page.results.metric.name]
     scored = [arm for arm in page.analysis.arms.values() if arm.score is not None]
-    verdict = f"beaten by {len(page.beaten_by(value))} of {len(scored)} arms"
-    blank = [NOTHING] * 4
-    own = [NOTHING, f"*{escape(name.replace('_', ' '))}*", "reference, no training", NOTHING, page.numbers.value(value)]
-    return [*own, *blank, verdict, NOTHING, NOTHING]
+    verdict = f"beaten by {among(len(page.beaten_by(value)), len(scored))}"
+    own = [NOTHING, f"*{escape(name.replace('_', ' '))}*", NOTHING, page.numbers.value(value), NOTHING, NOTHING]
+    return [*own, verdict, NOTHING, NOTHING, NOTHING, "reference, no training"]
 
 
 def _exploratory(page: Page) -> str:
     """Means of the other metrics, and the worst seed of the primary one: no claims."""
     also, primary = page.results.also, page.results.metric
     head = ["arm", f"worst seed, {escape(primary.label)}"]
-    head += [f"{escape(metric.label)} {'↑' if metric.goal == 'max' else '↓'}" for metric in also]
+    head += [f"{escape(metric.label)} {arrow(metric)}" for metric in also]
     columns = [_column(page, metric.name) for metric in also]
     rows = []
     for name in page.order:
@@ -91,8 +106,21 @@ def _exploratory(page: Page) -> str:
         rows.append([f"*{escape(name.replace('_', ' '))}*", NOTHING, *(column[name] for column in columns)])
     text = "Exploratory: means over finished runs, no intervals and no verdicts. ↑ higher, ↓ lower is better."
     if any(_mark(page, name, metric.name) for name in page.order for metric in also):
-        text += " †: trained on this metric or its like, as others were not."
-    return f"### Other metrics\n\n{text}\n\n" + table(head, rows, right=range(1, len(head)))
+        text += " †: trained on this metric or its like, which not every arm was."
+    parts = ["### Other metrics", text, table(head, rows, right=range(1, len(head))), _agreement(page)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _agreement(page: Page) -> str:
+    found = agreement(page.results)
+    said = [f"{escape(m.label)} {found[m.name]:+.2f}" for m in page.results.also if m.name in found]
+    if not said:
+        return ""
+    label = escape(page.results.metric.label)
+    return (
+        f"Order of the arms by these means against their order by {label}, as Spearman's rank correlation "
+        f"(+1 the same, -1 the reverse): {', '.join(said)}. Noise in the means is in it."
+    )
 
 
 def _mark(page: Page, arm: str, metric: str) -> str:

@@ -1,0 +1,177 @@
+"""What single sections say, on studies made to provoke it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import reports
+from reports.agreement import agreement
+from reports.load import PlannedArm, load
+from reports.markdown import markdown
+from reports.page import Page, change
+from reports.scoring import analyse_results
+from reports.wording import Numbers, among
+from tests.reports.factory import GMSD, REFERENCES, study, table
+
+SSIM = {"name": "ssim", "label": "SSIM", "unit": "", "goal": "max"}
+ARMS = {"base": 17.0, "a=1": 17.5, "b=2": 16.0, "c=3": 17.1, "d=4": 16.6, "e=5": 17.3}
+
+
+def arm(name: str, **differences: tuple) -> PlannedArm:
+    paths = {path.replace("__", "."): pair for path, pair in differences.items()}
+    return PlannedArm(name, {}, paths, None, None, ())
+
+
+def written(root: Path) -> str:
+    """The report's text, without the time that its figures take."""
+    results = load(root)
+    analysis = analyse_results(results)
+    return markdown(Page(results, analysis, Numbers.of(results.metric, analysis)))
+
+
+def answer(root: Path) -> str:
+    return written(root).partition("## Ranking")[0]
+
+
+def set_finals(root: Path, metric: str, finals: dict[str, float]) -> None:
+    """Another metric's final value of every run, by arm: the last reading of the events, edited."""
+    plan = json.loads((root / "plan.json").read_text())
+    for cell in plan["cells"]:
+        path = root / "trials" / cell["trial"] / "events.jsonl"
+        events = [json.loads(line) for line in path.read_text().splitlines()]
+        last = [event for event in events if event.get("split") == "validation"][-1]
+        last["values"][metric] = finals[cell["arm"]]
+        path.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+WGAN = {
+    "objective__name": ("vanilla", "wgan_gp"),
+    "objective__smoothing": ([1.0, 0.0], None),
+    "objective__penalty_weight": (None, 10.0),
+    "optimizer__betas": ([0.5, 0.999], [0.0, 0.9]),
+}
+
+
+def test_options_that_come_and_go_with_a_part_are_left_out_of_a_change():
+    wgan = arm("wgan", **WGAN)
+    charbonnier = arm("c", terms__l1__weight=(100.0, None), terms__charbonnier__weight=(None, 100.0),
+                      terms__charbonnier__eps=(None, 0.001))  # fmt: skip
+    both = (wgan, charbonnier, arm("smooth", objective__smoothing=([1.0, 0.0], [0.9, 0.0])))
+    assert change(wgan, both) == (
+        "`objective`: `vanilla` → `wgan_gp`, `optimizer.betas`: `[0.5, 0.999]` → `[0.0, 0.9]`"
+    )
+    assert change(charbonnier, both) == "`l1`: `100` → none, `charbonnier`: none → `100`"
+
+
+def test_an_option_that_tells_two_arms_apart_stays_in_their_changes():
+    strong = arm("strong", **(WGAN | {"objective__penalty_weight": (None, 50.0)}))
+    weak = arm("weak", **WGAN)
+    changes = {change(each, (strong, weak)) for each in (strong, weak)}
+    assert len(changes) == 2
+    assert all("`objective.penalty_weight`: none → " in text for text in changes)
+
+
+def test_an_option_that_is_itself_the_change_is_always_said():
+    assert change(arm("smooth", objective__smoothing=(None, [0.9, 0.0])), ()) == (
+        "`objective.smoothing`: none → `[0.9, 0.0]`"
+    )
+
+
+def test_the_agreement_of_metrics_is_spearmans_signed_by_their_goals(tmp_path):
+    from scipy.stats import spearmanr
+
+    scores = table(ARMS, 3)
+    root = study(tmp_path, scores, also=(GMSD, SSIM))
+    values = dict(zip(ARMS, [0.3, 0.5, 0.4, 0.4, 0.2, 0.6], strict=True))  # with a tie
+    set_finals(root, "ssim", values)
+    set_finals(root, "gmsd", values)
+    found = agreement(load(root))
+    oracle = spearmanr([np.mean(row) for row in scores.values()], list(values.values())).statistic
+    assert found["ssim"] == pytest.approx(oracle)
+    assert found["gmsd"] == pytest.approx(-oracle)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_metrics_that_order_the_arms_in_reverse_are_named_in_the_answer(tmp_path, sign):
+    scores = table(ARMS, 3)
+    root = study(tmp_path, scores, also=(SSIM,))
+    set_finals(root, "ssim", {name: sign * float(np.mean(row)) for name, row in scores.items()})
+    assert ("Metrics disagree" in answer(root)) == (sign == -1)
+
+
+def test_four_arms_or_a_constant_metric_support_no_word_on_agreement(tmp_path):
+    few = study(tmp_path / "few", table(dict(list(ARMS.items())[:4]), 3))
+    flat = study(tmp_path / "flat", table(ARMS, 3), also=(SSIM,))
+    set_finals(flat, "ssim", dict.fromkeys(ARMS, 0.5))
+    assert agreement(load(few)) == agreement(load(flat)) == {}
+
+
+def test_a_predictor_that_no_arm_beats_is_said_with_the_metrics_on_which_arms_do(tmp_path):
+    references = REFERENCES | {"linear_map": {"psnr": 30.0, "gmsd": 0.1, "ssim": 0.4}}
+    root = study(tmp_path, table(ARMS, 3), references=references, also=(GMSD, SSIM))
+    set_finals(root, "ssim", dict(zip(ARMS, [0.3, 0.5, 0.45, 0.41, 0.2, 0.6], strict=True)))
+    text = answer(root)
+    assert "**No arm beats the linear map (30.00), a predictor without training, on PSNR.**" in text
+    assert "By their means, it is beaten by 4 of 6 arms on SSIM; by 0 of 6 arms on GMSD." in text
+
+
+def test_a_best_set_of_nearly_all_arms_is_told_by_those_left_out(tmp_path):
+    arms = {"base": 17.0} | {f"a={i}": 17.0 for i in range(8)} | {"bad=1": 10.0}
+    text = answer(study(tmp_path, table(arms, 3, draw=2)))
+    assert "cannot separate 9 of the 10 arms as the best (starred below): all but `bad=1`." in text
+
+
+def test_the_smallest_effect_is_set_against_what_could_be_found(tmp_path):
+    noisy = answer(study(tmp_path / "noisy", table(ARMS, 3)))
+    quiet = answer(study(tmp_path / "quiet", table(ARMS, 3, spread=0.01)))
+    assert "even above the smallest effect of interest (0.1 dB)" in noisy
+    assert "smallest effect of interest" not in quiet and "smaller ones may hide." in quiet
+
+
+def test_what_could_be_found_is_also_said_in_the_unit_of_the_plan(tmp_path):
+    text = answer(study(tmp_path, table(ARMS, 3)))
+    said = re.search(r"from `base` \(([\d.]+) residual standard deviations\)", text)
+    assert float(said[1]) == pytest.approx(reports.detectable(len(ARMS), 3), abs=0.05)
+
+
+def test_an_arm_that_holds_most_of_the_error_is_named(tmp_path):
+    scores = {name: list(row) for name, row in table(ARMS, 3).items()}
+    assert "residual variance" not in written(study(tmp_path / "even", scores)).partition("Method")[0]
+    scores["b=2"] = [16.0, 19.0, 13.0]
+    text = written(study(tmp_path / "uneven", scores))
+    assert re.search(r"`b=2` holds \d\d % of the residual variance of all 6 arms", text)
+
+
+def test_a_pathology_that_an_arm_gives_no_reading_for_is_not_counted_as_absent(tmp_path):
+    root = study(tmp_path, table(ARMS, 3), flags={("base", 1): ("D dominates: right on 98%", 60)})
+    for trial in [
+        cell["trial"] for cell in json.loads((root / "plan.json").read_text())["cells"] if cell["arm"] == "a=1"
+    ]:
+        path = root / "trials" / trial / "events.jsonl"
+        path.write_text(path.read_text().replace("health/accuracy_real", "health/separation"))
+    text = written(root)
+    assert "| D dominates | `a=1` | not measured" in text
+    assert "in 1 of 3 runs of `base` and in 0 of 12 runs of the other arms" in text  # 4 others, without a=1
+
+
+def test_budgets_are_told_once_for_each_kind(tmp_path):
+    root = study(tmp_path, table({f"a={i}": 17.0 + i for i in range(9)}, 3))
+    plan = json.loads((root / "plan.json").read_text())
+    plan["arms"][3]["images"] = 960
+    (root / "plan.json").write_text(json.dumps(plan))
+    section = written(root).partition("## Budget\n")[2].partition("\n## ")[0]
+    assert "- 120 generator updates, 480 images seen: the other 8 arms" in section
+    assert "- 120 generator updates, 960 images seen: `a=3`" in section
+
+
+@pytest.mark.parametrize(
+    ("number", "total", "words"),
+    [(0, 3, "0 of 3 arms"), (2, 3, "2 of 3 arms"), (3, 3, "all 3 arms"), (2, 2, "both arms"), (1, 1, "1 of 1 arm")],
+)
+def test_shares_of_arms_are_read_aloud(number, total, words):
+    assert among(number, total) == words
