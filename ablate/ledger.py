@@ -8,7 +8,6 @@ for every outcome on disk brings it back; each call may be repeated.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.records import Arm, Cell, Status, TrialResult
+from ablate.sqlite import made_whole
 
 if TYPE_CHECKING:
     import optuna
@@ -166,8 +166,7 @@ class Ledger:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+        made_whole(self._path, lambda beside: optuna.storages.RDBStorage(beside).engine.dispose())
         self._storage = optuna.storages.RDBStorage(f"sqlite:///{self._path}")
         self._study = optuna.create_study(
             storage=self._storage,

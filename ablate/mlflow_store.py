@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ablate.records import StudyFolder
+from ablate.sqlite import made_whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,7 +48,8 @@ def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:
     from mlflow import MlflowClient
 
     with _locked(folder.mlflow.with_name("mlflow.lock")):
-        _private_sqlite(uri)
+        if place := _sqlite_file(uri):
+            made_whole(place, lambda beside: MlflowClient(tracking_uri=beside).search_experiments(max_results=1))
         client = MlflowClient(tracking_uri=uri)
         return client, _experiment(client, uri, folder)
 
@@ -84,9 +86,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _private_sqlite(uri: str) -> None:
-    """Make the file of a sqlite URI readable by its owner only, before anything is in it."""
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of a sqlite URI; None for any other store."""
     place = uri.removeprefix("sqlite:///").split("?")[0]
-    if uri.startswith("sqlite:///") and place:
-        Path(place).parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(place, os.O_CREAT | os.O_RDWR, 0o600))
+    return Path(place) if uri.startswith("sqlite:///") and place else None
