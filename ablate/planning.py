@@ -26,7 +26,7 @@ def document(plan: Plan, runs: Path, detectable: Callable[[int, int], float]) ->
         "num_trials": len(plan.cells),
         "shared": plan.shared,
         "detectable": {
-            "unit": "residual standard deviations of the metric (what is left between runs after pairing by seed)", "power": 0.8,
+            "unit": "residual standard deviations of the metric, after pairing by seed", "power": 0.8,
             "planned": detectable(arms, seeds) if arms > 1 and seeds > 1 else None,
             "by_seeds": {str(n): detectable(arms, n) for n in SEEDS_SHOWN} if arms > 1 else {},
         },
@@ -93,13 +93,11 @@ def _detectable(facts: dict[str, Any], seeds: int) -> list[str]:
     if not facts["by_seeds"]:
         return ["one arm alone: nothing is compared"]
     table = ", ".join(f"{n} seeds -> {value:.1f}" for n, value in facts["by_seeds"].items())
-    lines = ["detectable difference from the base at 80 % power, in residual standard deviations (after pairing by seed):", f"  {table}"]
+    lines = ["detectable difference from the base at 80 % power, in residual standard deviations:", f"  {table}"]
     if seeds < 3:
         lines.append(f"{seeds} seeds: estimates only, no verdicts")
     elif seeds < EXPLORATORY_BELOW:
-        lines.append(
-            f"{seeds} seeds are exploratory: only differences above {facts['planned']:.1f} residual standard deviations show"
-        )
+        lines.append(f"{seeds} seeds are exploratory: only differences above {facts['planned']:.1f} of them show")
     return lines
 
 
