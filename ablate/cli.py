@@ -37,6 +37,8 @@ RUNS = Path("runs")
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """People's own mistakes end in a sentence and an exit code, never in a traceback."""
+    from ablate.driver import ReferencesFailed
+    from ablate.events import CorruptStream
     from ablate.executor import CannotLaunch
     from ablate.ledger import LedgerError
     from ablate.lock import Busy
@@ -44,15 +46,20 @@ def plain_errors() -> Iterator[None]:
     from ablate.run import CannotRun, Exit, StudyChanged
     from trainers.pairs import DataError
 
-    codes = {
-        StudyError: Exit.usage, StudyChanged: Exit.usage, DataError: Exit.usage, LedgerError: Exit.storage,
-        CannotRun: Exit.environment, CannotLaunch: Exit.environment, Busy: Exit.busy,
-    }  # fmt: skip
+    codes: dict[type[Exception], Exit] = {
+        **dict.fromkeys((StudyError, StudyChanged, DataError), Exit.usage),
+        **dict.fromkeys((LedgerError, CorruptStream), Exit.storage),
+        **dict.fromkeys((CannotRun, CannotLaunch, ReferencesFailed), Exit.environment),
+        Busy: Exit.busy,
+    }
     try:
         yield
     except tuple(codes) as error:
         print(error, file=sys.stderr)
         raise typer.Exit(next(code for kind, code in codes.items() if isinstance(error, kind))) from None
+    except OSError as error:
+        print(f"{error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
+        raise typer.Exit(Exit.environment) from None
     except KeyboardInterrupt:
         print("ended at once; the same command goes on from the last checkpoints", file=sys.stderr)
         raise typer.Exit(Exit.interrupted) from None
@@ -134,6 +141,9 @@ def run(
     study: StudyArgument,
     runs: Runs = RUNS,
     set: Sets = None,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Add this study's new arms and seeds to what has run.")
+    ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
 ) -> None:
     """Run a study, or go on with it where it stopped; then write the report."""
@@ -142,20 +152,22 @@ def run(
 
     with plain_errors():
         made = planned(study, runs, set)
-        ended = running.run(made, runs, report=write, summary=answer, retry_failed=retry_failed)
-    print(running_summary(made, ended, study, runs))
+        ended = running.run(made, runs, report=write, summary=answer, retry_failed=retry_failed, extend=extend)
+    print(running_summary(made, ended, runs))
     raise typer.Exit(ended.code)
 
 
-def running_summary(made: Plan, ended: Any, study: str, runs: Path) -> str:
+def running_summary(made: Plan, ended: Any, runs: Path) -> str:
     """The last lines of `ablate run`: what there is, and what to do next."""
     from ablate.run import Exit
 
-    again = f"ablate run {study}" + (f" --runs {runs}" if runs != RUNS else "")
+    where = f" --runs {runs}" if runs != RUNS else ""
+    again = f"ablate run {made.study.name}{where}"
     said = ", ".join(f"{number} {name}" for name, number in ended.counts.items() if number)
     lines = [f"{len(made.cells)} trials: {said}", f"report: {ended.report}"]
     if made.study.tracking.mlflow:
-        lines.append("MLflow: ablate ui" + (f" --runs {runs}" if runs != RUNS else ""))
+        local = ended.place.startswith("sqlite:")
+        lines.append(f"MLflow: ablate ui{where}" if local else f"MLflow: {ended.place}")
     if ended.code is Exit.interrupted:
         lines.append(f"stopped with work left; go on with: {again}")
     if ended.unreachable:
@@ -181,7 +193,9 @@ def status(
     if json:
         show_json(found[0] if study else found)
     else:
-        print("\n".join(describe(one) for one in found) or f"no study has run under {runs}/ yet")
+        print(
+            "\n".join(describe(one, every=study is not None) for one in found) or f"no study has run under {runs}/ yet"
+        )
 
 
 def find_study_name(study: str, runs: Path) -> str:
@@ -221,7 +235,9 @@ def report(study: StudyArgument, runs: Runs = RUNS) -> None:
 
 
 @app.command()
-def ui(runs: Runs = RUNS, port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
+def ui(
+    runs: Runs = RUNS, port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)] = 5000
+) -> None:
     """Open the MLflow UI over the local store, on 127.0.0.1 only."""
     from ablate.records import StudyFolder
     from ablate.start import mlflow_ui

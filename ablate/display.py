@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import sys
 import time
@@ -49,6 +50,7 @@ class Display:
         self._stream = stream or sys.stdout
         self._live_wanted = self._stream.isatty() if live is None else live
         self._live: Any = None
+        self._gone = False
         self._running: dict[Cell, _Running] = {}
         self._counts: Counter[Status] = Counter()
         self._seconds: list[float] = []
@@ -66,7 +68,8 @@ class Display:
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
-            self._live.stop()
+            with contextlib.suppress(OSError):
+                self._live.stop()
             self._live = None
 
     def started(self, cell: Cell, steps: int) -> None:
@@ -133,12 +136,18 @@ class Display:
                 yield key, value
 
     def _say(self, text: str, colour: str = "") -> None:
-        if self._live is not None:
-            from rich.text import Text
+        """A terminal that has gone (EIO, a closed pipe) silences the display, never the study."""
+        if self._gone:
+            return
+        try:
+            if self._live is not None:
+                from rich.text import Text
 
-            self._live.console.print(Text(text, style=colour))
-        else:
-            print(text, file=self._stream, flush=True)
+                self._live.console.print(Text(text, style=colour))
+            else:
+                print(text, file=self._stream, flush=True)
+        except OSError:
+            self._gone = True
 
     def _table(self) -> RenderableType:
         """Called from rich's refresh thread, hence on copies."""

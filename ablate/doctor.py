@@ -42,7 +42,9 @@ def examine(runs: Path) -> dict[str, Any]:
 def _torch() -> dict[str, Any]:
     import json
 
-    found = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=120, check=False)
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", PROBE], capture_output=True, text=True, timeout=120, check=False
+    )
     if found.returncode:
         return {"error": (found.stderr.strip().splitlines() or ["no message"])[-1]}
     return json.loads(found.stdout)

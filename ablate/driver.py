@@ -26,6 +26,10 @@ POLL_SECONDS = 0.05
 GRACE_SECONDS = 60  # for running trials to reach a boundary and checkpoint after Ctrl-C
 
 
+class ReferencesFailed(RuntimeError):
+    """Mean colour and linear map could not be scored: the data or the environment is at fault."""
+
+
 @dataclass
 class Running:
     """A trial whose job is alive, and how far its stream has been read."""
@@ -39,17 +43,20 @@ class Running:
 
 @dataclass
 class Interrupt:
-    """Signals received: the first asks running trials to checkpoint, the second ends everything at once."""
+    """Signals received. While trials run, the first asks them to checkpoint; any other ends everything at once."""
 
     count: int = 0
+    patient: bool = False  # whether there is something that is worth a checkpoint
 
     def install(self) -> None:
+        """Take the signals over, but for those that the caller has had ignored (nohup, background jobs)."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._receive)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._receive)
 
     def _receive(self, *_: object) -> None:
         self.count += 1
-        if self.count > 1:
+        if self.count > 1 or not self.patient:
             raise KeyboardInterrupt
 
 
@@ -72,11 +79,13 @@ class Driver:
         """Bring every trial to its outcome; trial id -> result. Fewer when interrupted."""
         self.ledger.reconcile(self.plan.cells)
         self.results: dict[str, TrialResult] = {}
+        self.ran = False  # whether a trial was started
         self.running: list[Running] = []
         self.waiting = deque(self._unfinished())
         self.attempts = dict.fromkeys(self.plan.specs, 0)
         try:
             self._references()
+            self.interrupt.patient = True
             self._loop()
         finally:
             for running in self.running:
@@ -125,17 +134,20 @@ class Driver:
             self.sleep(POLL_SECONDS)
 
     def _ask_to_stop(self) -> None:
-        self.display.note("stopping: running trials write a checkpoint first (once more ends them now)")
+        """The flags come before the word: the terminal may be what has gone."""
         for running in self.running:
             self.folder.trial(running.spec.id).stop.touch()
+        self.display.note("stopping: running trials write a checkpoint first (once more ends them now)")
 
     # -- one trial ------------------------------------------------------------------------------
 
     def _start(self, id: str) -> None:
         spec, folder = self.plan.specs[id], self.folder.trial(id)
         self._write_spec(spec, folder.spec)
+        outcome.evict(folder)
         outcome.clear(folder)
         self.attempts[id] += 1
+        self.ran = True
         cells = self.plan.cells_of(id)
         handle = self.executor.start("run", folder.root, ranks=spec.ranks, threads=spec.threads)
         self.running.append(Running(spec, cells, handle, EventReader(folder.events), self.attempts[id]))
@@ -197,20 +209,21 @@ class Driver:
     # -- predictors without training ------------------------------------------------------------
 
     def _references(self) -> None:
-        """Score mean colour and linear map once, on the base's data."""
-        folder = self.folder.references
-        while outcome.finished("references", folder) is None and not self.interrupt.count:
-            base = self.plan.specs[self.plan.cells[0].trial]
-            cache = f"../../cache/{base.data}"
-            document = {"metrics": list(self.plan.metrics), "split": "validation", "cache": cache, "device": "cpu"}
+        """Score mean colour and linear map once, on the base's data. Raises ReferencesFailed."""
+        folder, base = self.folder.references, self.plan.specs[self.plan.cells[0].trial]
+        document = {"metrics": list(self.plan.metrics), "split": "validation", "cache": f"../../cache/{base.data}"}
+        for attempt in range(1, outcome.RESUMES + 2):
+            if outcome.finished("references", folder) is not None:
+                return
             write_atomically(folder.spec, json.dumps(document, indent=1))
             outcome.clear(folder)
             handle = self.executor.start("references", folder.root, ranks=1, threads=1)
             while (ended := handle.poll()) is None:
                 self.sleep(POLL_SECONDS)
-            if not ended.clean:
-                cause = outcome.earliest_error(folder)[1] or "its process was ended"
-                raise RuntimeError(f"the reference predictors could not be scored: {cause}; see {folder.log}")
+            settlement = outcome.settle("references", folder, ended, attempts=attempt)
+            if settlement.next is Next.fail:
+                why = f"the reference predictors could not be scored: {settlement.why}"
+                raise ReferencesFailed(f"{why}; see {folder.log}")
 
 
 def counts(plan: Plan, results: dict[str, TrialResult]) -> dict[str, int]:

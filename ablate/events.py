@@ -73,6 +73,8 @@ class Ended(Event):
     seconds: float = 0.0  # of this attempt
 
 
+LOCK_TRIES, LOCK_PAUSE = 600, 0.05  # a killed writer's lock is gone within a moment
+
 KINDS: dict[str, type[Event]] = {kind.kind: kind for kind in (Started, Measured, Saved, Warned, Ended)}
 
 
@@ -117,17 +119,26 @@ class EventWriter:
     """Appends whole lines; `sync` makes what was appended durable.
 
     Opening waits for the kernel lock of an earlier writer that is still dying, then cuts off the
-    torn last line it may have left: a stream never has two writers.
+    torn last line it may have left: a stream never has two writers. Raises OSError when the lock
+    is not given up within half a minute.
     """
 
     def __init__(self, path: Path, *, attempt: int = 1, clock: Callable[[], float] = time.time):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.attempt, self._clock = attempt, clock
         self._file = open(path, "ab+")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._lock(path)
         self._file.seek(0)
         whole = self._file.read().rfind(b"\n") + 1
         self._file.truncate(whole)
+
+    def _lock(self, path: Path) -> None:
+        for _ in range(LOCK_TRIES):
+            try:
+                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(LOCK_PAUSE)
+        raise OSError(f"{path}: another process has held this stream for {LOCK_TRIES * LOCK_PAUSE:.0f} s")
 
     def append(self, kind: type[Event], **fields: Any) -> Event:
         event = kind(time=self._clock(), attempt=self.attempt, **fields)
@@ -141,6 +152,10 @@ class EventWriter:
     def close(self) -> None:
         self.sync()
         self._file.close()
+
+
+class CorruptStream(ValueError):
+    """A whole line of a stream is not an event: the file was damaged from outside."""
 
 
 class EventReader:
@@ -158,7 +173,10 @@ class EventReader:
             return []
         whole = data[: data.rfind(b"\n") + 1]
         self.offset += len(whole)
-        return [from_line(line) for line in whole.decode().splitlines() if line.strip()]
+        try:
+            return [from_line(line) for line in whole.decode().splitlines() if line.strip()]
+        except ValueError as error:
+            raise CorruptStream(f"{self.path}: damaged before byte {self.offset}: {error}") from None
 
 
 def read(path: Path) -> list[Event]:
@@ -203,7 +221,7 @@ def fold(id: str, events: Iterable[Event], *, why: str = "") -> TrialResult:
         images=ended.images if ended else 0,
         seconds=_seconds(events),
         why=ended.why if ended else (why or "no end was recorded"),
-        warnings=tuple(event.message for event in events if isinstance(event, Warned)),
+        warnings=tuple(dict.fromkeys(event.message for event in events if isinstance(event, Warned))),
     )
 
 

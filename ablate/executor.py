@@ -12,11 +12,13 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+READY_SECONDS = 300  # for a launcher to load torch, on a busy or slow machine too
 STOP_SECONDS = 15  # from SIGTERM to SIGKILL; the launcher itself gives its ranks 10
 
 
@@ -62,12 +64,12 @@ class Launcher:
         self.slot = slot
         # Its own session: Ctrl-C in the terminal reaches the driver alone, which then decides.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "trainers.launcher"],
+            [sys.executable, "-P", "-m", "trainers.launcher"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
             env={**os.environ, **({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})},
         )  # fmt: skip
         self._received = b""
-        self.busy, self.ready = False, False
+        self.busy, self.ready, self._born = False, False, time.monotonic()
 
     def send(self, job: Mapping[str, object]) -> None:
         self.busy = True
@@ -84,6 +86,8 @@ class Launcher:
             if "failures" in reply:
                 self.busy = False
                 return Outcome({int(rank): code for rank, code in reply["failures"].items()})
+        if not self.ready and time.monotonic() - self._born > READY_SECONDS:
+            raise CannotLaunch(f"the launcher has not become ready within {READY_SECONDS} s")
         if self.process.poll() is not None:
             self.busy = False
             if not self.ready:

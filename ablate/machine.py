@@ -23,14 +23,17 @@ def gpus() -> tuple[str, ...]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
-    listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
+    try:
+        listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
+    except (subprocess.TimeoutExpired, OSError):
+        return ()  # a driver that does not answer is of no use to a worker either
     found = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]
     return tuple(map(str, range(len(found))))
 
 
-def device(kind: str) -> str:
-    """`cpu` or `cuda`; `auto` takes CUDA where there is one."""
-    return ("cuda" if gpus() else "cpu") if kind == "auto" else kind
+def device(kind: str, *, ranks: int) -> str:
+    """`cpu` or `cuda`; `auto` takes CUDA where there is a GPU for each of a trial's ranks."""
+    return ("cuda" if len(gpus()) >= ranks else "cpu") if kind == "auto" else kind
 
 
 def slots(asked: int | str, *, ranks: int, threads: int, device: str) -> int:

@@ -1,9 +1,9 @@
 """The runs of one study in an MLflow store: one parent, one child per cell, rebuilt from facts on disk.
 
 Every method may be repeated, also by another process after a kill, and then changes nothing: runs are
-found by their tags, metrics carry the event's own time and step (a row is keyed by run, key, time,
-step and value), pictures are looked for before they are sent. A run that already holds a cell's end
-is left alone.
+found by the uid of the study's folder and the cell, both tags; metrics carry the event's own time and
+step (a row is keyed by run, key, time, step and value); pictures are looked for before they are sent.
+A run that already holds a cell's end is left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.events import Event, Saved, read
 from ablate.ledger import key
 from ablate.mlflow_facts import Row, clipped, metric_name, milliseconds, parameters, rows
-from ablate.mlflow_store import open_store
+from ablate.mlflow_store import open_store, own_uid
 from ablate.pictures import read_strip
 from ablate.records import Arm, Cell, Status, StudyFolder, TrialResult, TrialSpec, digest
 
@@ -65,6 +65,7 @@ class MlflowRuns:
 
     def connect(self) -> None:
         """Open or create the store and the study's experiment; a run left RUNNING by a kill is closed."""
+        self._uid = own_uid(self._folder)
         self._client, self._experiment = open_store(self._uri, self._folder)
         self._load()
         self._close_open()
@@ -158,18 +159,21 @@ class MlflowRuns:
         self._refresh(key(cell))
 
     def _load(self) -> None:
-        """Learn the study's runs; of two runs of one cell (a lost reply) one stays."""
-        runs, token = [], None
+        """Learn the runs of this very folder; of two runs of one cell (a lost reply) one stays.
+
+        The store may hold runs of equally named studies of other people, some of them alive: all that
+        is ever closed, deleted or reused comes from here.
+        """
+        runs, token, own = [], None, f"tags.`ablate.uid` = '{self._uid}'"
         while token is None or token:
-            page = self._client.search_runs([self._experiment], max_results=1000, page_token=token)
+            page = self._client.search_runs([self._experiment], own, max_results=1000, page_token=token)
             runs, token = runs + list(page), page.token or ""
         self._runs = {}
         for run in sorted(runs, key=lambda run: (not _ended(run), run.info.start_time, run.info.run_id)):
-            if run.data.tags.get("ablate.study") == self._folder.name:
-                cell = run.data.tags.get("ablate.cell", PARENT)
-                if cell in self._runs:
-                    self._client.delete_run(run.info.run_id)
-                self._runs.setdefault(cell, run)
+            cell = run.data.tags.get("ablate.cell", PARENT)
+            if cell in self._runs:
+                self._client.delete_run(run.info.run_id)
+            self._runs.setdefault(cell, run)
         self._unsure = False
 
     def _close_open(self, keep: str | None = None) -> None:
@@ -189,7 +193,7 @@ class MlflowRuns:
                 self._experiment,
                 run_name=name,
                 start_time=milliseconds(self._clock() if at is None else at),
-                tags={"ablate.study": self._folder.name, **tags},
+                tags={"ablate.study": self._folder.name, "ablate.uid": self._uid, **tags},
             )
             self._unsure = False
 

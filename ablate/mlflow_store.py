@@ -6,13 +6,14 @@ import fcntl
 import logging
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ablate.records import StudyFolder
+from ablate.records import StudyFolder, write_atomically
 from ablate.sqlite import made_whole
 
 if TYPE_CHECKING:
@@ -47,11 +48,25 @@ def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # an outage is told once, by us
     from mlflow import MlflowClient
 
-    with _locked(folder.mlflow.with_name("mlflow.lock")):
+    with _locked(folder):
         if place := _sqlite_file(uri):
             made_whole(place, lambda beside: MlflowClient(tracking_uri=beside).search_experiments(max_results=1))
         client = MlflowClient(tracking_uri=uri)
         return client, _experiment(client, uri, folder)
+
+
+def own_uid(folder: StudyFolder) -> str:
+    """The folder's uid, made and kept on first use: 32 random hex digits.
+
+    Study names repeat between people and runs folders that share a store; the uid tells whose a run is.
+    It stays with a folder that is moved. A copy counts as the same folder until its `uid` file is deleted.
+    """
+    with _locked(folder):
+        kept = folder.uid.read_text().strip() if folder.uid.exists() else ""
+        if not kept:
+            kept = uuid.uuid4().hex
+            write_atomically(folder.uid, f"{kept}\n")
+    return kept
 
 
 def redacted(text: str, uri: str = "") -> str:
@@ -79,7 +94,8 @@ def _experiment(client: MlflowClient, uri: str, folder: StudyFolder) -> str:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(folder: StudyFolder) -> Iterator[None]:
+    path = folder.mlflow.with_name("mlflow.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

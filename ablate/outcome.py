@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from ablate import events
 from ablate.executor import Outcome
@@ -70,6 +72,20 @@ def clear(folder: TrialFolder) -> None:
     folder.stop.unlink(missing_ok=True)
     for path in folder.root.glob("error.*.json"):
         path.unlink()
+
+
+def evict(folder: TrialFolder) -> None:
+    """Kill what is left of an earlier attempt: a rank that was stopped can't see that its launcher has died.
+
+    Only a rank of this trial has the trial's log as its standard output.
+    """
+    log = str(folder.log.resolve())
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "fd" / "1") == log:
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:
+            continue  # it has ended, or is somebody else's
 
 
 def record_failure(id: str, folder: TrialFolder, why: str) -> TrialResult:

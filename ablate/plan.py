@@ -80,7 +80,7 @@ class Plan:
         return next(arm for arm in self.arms if arm.name == name)
 
     def to_json(self) -> dict[str, Any]:
-        """What plan.json holds; `hash` covers all of it, so that a report can name the plan it follows."""
+        """What plan.json holds. `hash` covers what is run and how it is compared; wording does not change it."""
         study, document = self.study, {}
         document |= {"schema": SCHEMA, "name": study.name, "question": study.question, "trainer": study.trainer}
         document |= {"design": study.design.name, "seeds": list(study.seeds)}
@@ -99,7 +99,9 @@ class Plan:
         document["data"] = {"fingerprint": self.specs[self.cells[0].trial].data, "layout": base["data"]["layout"]}
         document["base"] = identity_document(self.arms[0].resolved.recipe)
         document["warnings"] = list(self.warnings)
-        return {**document, "hash": digest(document)}
+        compared = ("metric", "also", "failure", "design", "seeds", "cells", "resources", "data")
+        changes = [(arm.name, dict(arm.arm.changes)) for arm in self.arms]
+        return {**document, "hash": digest([changes, *(document[key] for key in compared)])}
 
 
 def metric_facts(name: str) -> dict[str, Any]:
@@ -113,7 +115,8 @@ def make_plan(study: Study) -> Plan:
     from trainers.prepare import fingerprint
 
     arms = _resolve_arms(study)
-    device = machine.device(study.resources.device)
+    widest = max(arm.resolved.ranks for arm in arms)
+    device = machine.device(study.resources.device, ranks=widest)
     data: dict[str, Any] = {}
     prints: dict[str, str] = {}  # canonical data options -> fingerprint
     cells, specs = [], {}
@@ -125,12 +128,12 @@ def make_plan(study: Study) -> Plan:
             prints[key] = fingerprint(recipe.data)
             data[prints[key]] = recipe.data
         spec = TrialSpec(
-            recipe=identity_document(recipe), seed=seed, ranks=by_name[name].resolved.ranks,
+            recipe=_without_sync_on_one_rank(identity_document(recipe), by_name[name].resolved.ranks), seed=seed,
+            ranks=by_name[name].resolved.ranks,
             threads=study.resources.threads, device=device, data=prints[key],
         )  # fmt: skip
         specs.setdefault(spec.id, spec)
         cells.append(Cell(name, seed, spec.id))
-    widest = max(arm.resolved.ranks for arm in arms)
     slots = machine.slots(study.resources.slots, ranks=widest, threads=study.resources.threads, device=device)
     return Plan(study, arms, tuple(cells), specs, data, device, slots, _warnings(study, arms))
 
@@ -143,11 +146,21 @@ def _resolve_arms(study: Study) -> tuple[PlannedArm, ...]:
                            never=study.never)  # fmt: skip
     except PatchError as error:
         raise StudyError([_problem(study, "design", f"{error}; declare the pair under `never`")]) from None
+    refused: list[set] = []
+    for name, combination in study.design.arms.items():
+        if design.forbidden(combination, study.never):
+            problems.append(_problem(study, f"design.list.{name}", "`never` says that this combination is not run"))
     for arm in arms:
+        levels = set(arm.changes.items())
         try:
             resolved = resolve(study.base, arm.patch, ranks=study.resources.ranks)
         except ResolveError as error:
-            problems += [_problem(study, f"arm {arm.name}", f"{dotted(path)}: {text}") for path, text in error.errors]
+            if not any(smaller <= levels for smaller in refused):
+                hint = "" if len(levels) < 2 else "; name the combination under `never`"
+                problems += [
+                    _problem(study, f"arm {arm.name}", f"{dotted(p)}: {text}{hint}") for p, text in error.errors
+                ]
+                refused.append(levels)
             continue
         base = planned[0].resolved.document if planned else resolved.document
         planned.append(PlannedArm(arm, resolved, differences(base, resolved.document)))
@@ -156,13 +169,24 @@ def _resolve_arms(study: Study) -> tuple[PlannedArm, ...]:
     return tuple(planned)
 
 
+def _without_sync_on_one_rank(document: dict[str, Any], ranks: int) -> dict[str, Any]:
+    """On one rank there is nothing to synchronise: sync_batch is batch norm, and shares its trials."""
+    if ranks > 1:
+        return document
+    same = {key: {**document[key], "norm": "batch"} for key in ("generator", "discriminator")
+            if document[key].get("norm") == "sync_batch"}  # fmt: skip
+    return {**document, **same}
+
+
 def _problem(study: Study, path: str, message: str) -> Problem:
     return Problem(str(study.source), 0, 0, path, message)
 
 
 def _warnings(study: Study, arms: tuple[PlannedArm, ...]) -> tuple[str, ...]:
-    """The study's own, which cover single levels, and what only a combination brings up."""
-    base = set(arms[0].resolved.cautions)
+    """The study's own, but for levels that no arm has alone, and what only a combination brings up."""
+    base, names = set(arms[0].resolved.cautions), {arm.name for arm in arms}
+    levels = {f"{factor}={level}" for factor, members in study.factors.items() for level in members}
+    own = [text for text in study.warnings if (start := text.partition(": ")[0]) in names or start not in levels]
     combined = [arm for arm in arms if len(arm.arm.changes) > 1]
     found = [f"{arm.name}: {text}" for arm in combined for text in arm.resolved.cautions if text not in base]
-    return (*study.warnings, *found)
+    return (*own, *found)

@@ -56,20 +56,24 @@ def describe(plan: Plan, facts: dict[str, Any]) -> str:
     study, seeds = plan.study, plan.study.seeds
     lines = [f"{study.name}: {study.question}", ""]
     lines += _table(("arm", "what it changes", "G updates", "images"), [_row(arm) for arm in plan.arms])
+    named = ", ".join(map(str, seeds))
     lines += [
         "",
-        f"{len(plan.arms)} arms x {len(seeds)} seeds ({', '.join(map(str, seeds))}) = {len(plan.cells)} trials",
+        f"{_count(len(plan.arms), 'arm')} x {_count(len(seeds), 'seed')} ({named}) = {len(plan.cells)} trials",
     ]
     if plan.shared:
         lines.append(f"{plan.shared} of them share a trial with an identical recipe: {len(plan.specs)} are run")
     resources = facts["resources"]
-    lines.append(
-        f"on {resources['device']}: {resources['ranks']} ranks a trial, {resources['slots']} trials side by side"
-    )
+    ranks, slots = _count(resources["ranks"], "rank"), _count(resources["slots"], "trial")
+    lines.append(f"on {resources['device']}: {ranks} a trial, {slots} at a time")
     lines += ["", *_detectable(facts["detectable"], len(seeds)), _cost(facts["cost"])]
     notes = [f"{arm.name}: {note}" for arm in plan.arms for note in arm.resolved.notes]
     lines += [f"note: {note}" for note in notes] + [f"caution: {warning}" for warning in plan.warnings]
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _row(arm: PlannedArm) -> tuple[str, ...]:

@@ -170,8 +170,17 @@ class StudyFolder:
         return self.root / "driver.log"
 
     @property
+    def uid(self) -> Path:
+        """Whose the study's records in a shared store are: a random name that moves along with the folder."""
+        return self.root / "uid"
+
+    @property
     def report(self) -> Path:
         return self.root / "report"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data.json"
 
     @property
     def provenance(self) -> Path:

@@ -9,7 +9,8 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -30,6 +31,7 @@ from ablate.tracking import Tracking
 from ablate.yamlfile import write_yaml
 
 SHOWN_DIFFERENCES = 12
+SPLITS = ("train", "validation", "test")
 FREE_BYTES = 200 * 2**20  # below this a study would fill the disk before it ends
 
 
@@ -61,16 +63,19 @@ class Ended:
     report: Path | None
     counts: Mapping[str, int]
     unreachable: str | None = None
+    place: str = ""  # of the tracking store, safe to show
 
 
 Report = Callable[[Path], Path]
 Summary = Callable[[Path], str]
 
 
-def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, retry_failed: bool = False) -> Ended:
+def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, retry_failed: bool = False,
+        extend: bool = False) -> Ended:  # fmt: skip
     """Run or resume the plan under `runs`. `report` writes a study folder's report, `summary` reads its answer.
 
-    Trials that failed before stay failed unless `retry_failed` asks for another attempt.
+    Trials that failed before stay failed unless `retry_failed` asks for another attempt. `extend` accepts a plan
+    that adds arms or seeds to the one that is there.
 
     Raises Busy, StudyChanged, CannotRun, DataError and LedgerError before anything is started.
     """
@@ -79,40 +84,29 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, retry_faile
     with hold(folder.lock):
         began, interrupt = time.time(), Interrupt()
         interrupt.install()
-        write_plan(plan, folder)
+        check_plan(plan, folder, extend=extend)
         log_into(folder.log)
         executor = LocalExecutor(plan.slots, folder.log, devices=machine.gpus() if plan.device == "cuda" else ())
         try:
             if not all(finished(id, folder.trial(id)) for id in plan.specs):
                 executor.warm_up()  # the launchers load torch while the data is prepared
             prepare_data(plan, folder)
-            ledger, tracking = open_projections(plan, folder)
-            with Display(len(plan.specs), metric=plan.study.metric.name, slots=plan.slots) as display:
-                driver = Driver(plan, folder, executor, ledger, tracking, display, interrupt, retry_failed)
-                results = _drive(driver, tracking)
+            write_plan(plan, folder)  # last: a study whose data is refused leaves its name free
+            with open_projections(plan, folder) as (ledger, tracking):
+                with Display(len(plan.specs), metric=plan.study.metric.name, slots=plan.slots) as display:
+                    driver = Driver(plan, folder, executor, ledger, tracking, display, interrupt, retry_failed)
+                    results = driver.run()
+                interrupt.patient = True  # what is left takes seconds
+                executor.close()
+                if driver.ran or not folder.provenance.exists():
+                    write_provenance(plan, folder, results, began=began)
+                path = report(folder.root)
+                if len(results) == len(plan.specs):
+                    tracking.finish_study(folder.report, summary(folder.report))
         finally:
             executor.close()
-        write_provenance(plan, folder, results, began=began)
-        path = report(folder.root)
-        _close(tracking, None if len(results) < len(plan.specs) else summary(folder.report), folder)
-        return Ended(_code(plan, results, tracking.unreachable), path, counts(plan, results), tracking.unreachable)
-
-
-def _drive(driver: Driver, tracking: Tracking) -> dict[str, TrialResult]:
-    """The driver's results; whatever ends it early, no run stays open in the tracking store."""
-    try:
-        return driver.run()
-    except BaseException:
-        _close(tracking, None, driver.folder)
-        raise
-
-
-def _close(tracking: Tracking, answer: str | None, folder: StudyFolder) -> None:
-    if answer is None:
-        tracking.interrupt()
-    else:
-        tracking.finish_study(folder.report, answer)
-    tracking.close()
+        code = _code(plan, results, tracking.unreachable)
+        return Ended(code, path, counts(plan, results), tracking.unreachable, tracking.place)
 
 
 def _code(plan: Plan, results: Mapping[str, TrialResult], unreachable: str | None) -> Exit:
@@ -124,15 +118,21 @@ def _code(plan: Plan, results: Mapping[str, TrialResult], unreachable: str | Non
     return Exit.some_failed if failed else Exit.done
 
 
-def open_projections(plan: Plan, folder: StudyFolder) -> tuple[Ledger, Tracking]:
-    """Optuna's storage and the line to MLflow."""
+@contextmanager
+def open_projections(plan: Plan, folder: StudyFolder) -> Iterator[tuple[Ledger, Tracking]]:
+    """Optuna's storage and the line to MLflow; however the block ends, no run stays open in the store."""
     arms = [arm.arm for arm in plan.arms]
     levels = {factor: [BASE, *levels] for factor, levels in plan.study.factors.items()}
     metric = metric_facts(plan.study.metric.name)
     ledger = Ledger(folder.optuna, study_name=plan.study.name, goal=metric["goal"], metric=metric["name"],
                     factors=levels, arms=arms)  # fmt: skip
     uri = plan.study.tracking.mlflow
-    return ledger, Tracking.open(uri, folder, arms=arms, factors=levels, question=plan.study.question)
+    tracking = Tracking.open(uri, folder, arms=arms, factors=levels, question=plan.study.question)
+    try:
+        yield ledger, tracking
+    finally:
+        tracking.interrupt()  # nothing where the study has been finished
+        tracking.close()
 
 
 # -- before anything starts ---------------------------------------------------------------------
@@ -140,11 +140,11 @@ def open_projections(plan: Plan, folder: StudyFolder) -> tuple[Ledger, Tracking]
 
 def check_machine(plan: Plan, runs: Path) -> None:
     """Raises CannotRun where the device, the disk or a permission would stop the study."""
-    asked, found = max(spec.ranks for spec in plan.specs.values()), len(machine.gpus())
-    if plan.device == "cuda" and found < asked:
+    widest, found = max(spec.ranks for spec in plan.specs.values()), len(machine.gpus())
+    if plan.device == "cuda" and found < widest * plan.slots:
         raise CannotRun(
-            f"resources: {asked} ranks on CUDA need {asked} GPUs, this machine shows {found};"
-            " set resources.ranks to what there is, or resources.device to cpu"
+            f"resources: {plan.slots} trials side by side with {widest} ranks each need {widest * plan.slots} GPUs,"
+            f" this machine shows {found}; set resources.ranks and resources.slots to fit, or resources.device to cpu"
         )
     try:
         runs.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -158,14 +158,27 @@ def check_machine(plan: Plan, runs: Path) -> None:
         raise CannotRun(f"{runs}: {free:.0f} MiB are free, at least {FREE_BYTES // 2**20} MiB are needed")
 
 
-def write_plan(plan: Plan, folder: StudyFolder) -> None:
-    """Write study.yaml and plan.json once; a plan that differs from the one on disk raises StudyChanged."""
+def check_plan(plan: Plan, folder: StudyFolder, *, extend: bool) -> None:
+    """Raises StudyChanged where the folder holds results of another plan, unless this one only adds to it."""
     folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not folder.plan.exists() or not any(folder.root.glob("trials/*/events.jsonl")):
+        return  # without a result there is nothing to protect
+    before, now = json.loads(folder.plan.read_text()), plan.to_json()
+    if before["hash"] == now["hash"] or (extend and _only_adds(before, now)):
+        return
+    raise StudyChanged(_what_changed(folder, before, now))
+
+
+def _only_adds(before: dict, now: dict) -> bool:
+    """Whether every cell of the plan before is in the new one with the same trial, and the question is the same."""
+    cells = [{(cell["arm"], cell["seed"], cell["trial"]) for cell in plan["cells"]} for plan in (before, now)]
+    return cells[0] <= cells[1] and all(before[key] == now[key] for key in ("metric", "failure", "data"))
+
+
+def write_plan(plan: Plan, folder: StudyFolder) -> None:
+    """Write study.yaml and plan.json; a plan with the same hash stays as it was written."""
     document = plan.to_json()
-    if folder.plan.exists():
-        before = json.loads(folder.plan.read_text())
-        if before["hash"] != document["hash"]:
-            raise StudyChanged(_what_changed(folder, before, document))
+    if folder.plan.exists() and json.loads(folder.plan.read_text())["hash"] == document["hash"]:
         return
     write_atomically(folder.study, write_yaml(plan.study.text))
     write_atomically(folder.plan, json.dumps(document, indent=1))
@@ -182,7 +195,8 @@ def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:
     return "\n".join((
         f"{folder.root} holds another study under the name {folder.name!r}; what differs:",
         *lines[:SHOWN_DIFFERENCES], *more,
-        "give this one another name (--set name=...), or another runs folder (--runs)",
+        "give this one another name (--set name=...) or another runs folder (--runs);",
+        "--extend accepts a study that only adds arms or seeds",
     ))  # fmt: skip
 
 
@@ -191,11 +205,17 @@ def _without(document: Mapping, *keys: str) -> dict:
 
 
 def prepare_data(plan: Plan, folder: StudyFolder) -> None:
-    """Decode the tiles of every data set of the plan once; they are shared by all trials and ranks."""
+    """Decode the tiles of every data set of the plan once, and keep what the base's are split into."""
     from trainers.prepare import prepare
 
-    for options in plan.data.values():
-        prepare(options, folder.cache)
+    prepared = {fingerprint: prepare(options, folder.cache) for fingerprint, options in plan.data.items()}
+    base = prepared[plan.specs[plan.cells[0].trial].data]
+    rows = json.loads((base / "meta.json").read_text())["tiles"]
+    facts = {}
+    for noun, names in (("tiles", list(range(len(rows["name"])))), ("scenes", rows["scene"])):
+        members = {split: {n for n, s in zip(names, rows["split"], strict=True) if s == split} for split in SPLITS}
+        facts[noun] = ", ".join(f"{len(found)} {split}" for split, found in members.items())
+    write_atomically(folder.data, json.dumps(facts, indent=1))
 
 
 # -- after ----------------------------------------------------------------------------------------
@@ -209,14 +229,17 @@ def write_provenance(plan: Plan, folder: StudyFolder, results: Mapping[str, Tria
         "host": socket.gethostname(), "platform": platform.platform(),
         "cores": machine.cores(), "gpus": len(machine.gpus()),
         "device": plan.device, "slots": plan.slots, "python": platform.python_version(),
-        "versions": machine.versions(), "started": began, "ended": time.time(),
+        "versions": machine.versions(), "started": _first_start(folder, began), "ended": time.time(),
         "trial_seconds": seconds, "core_hours": seconds * _cores_a_trial(plan) / 3600,
         "sets": list(plan.study.sets),
     }  # fmt: skip
-    if folder.provenance.exists() and not results:
-        return
     write_atomically(folder.provenance, json.dumps(document, indent=1))
 
 
 def _cores_a_trial(plan: Plan) -> int:
     return plan.study.resources.ranks * plan.study.resources.threads
+
+
+def _first_start(folder: StudyFolder, began: float) -> float:
+    """When the first of the runs that made up the study began."""
+    return json.loads(folder.provenance.read_text())["started"] if folder.provenance.exists() else began

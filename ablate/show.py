@@ -19,15 +19,23 @@ with torch.no_grad():
 
 
 def find_trial(id: str, runs: Path) -> TrialFolder:
-    """The folder of the trial whose id starts with these digits. Raises StudyError if it is not one."""
-    found = sorted(path.parent for path in runs.glob(f"*/trials/{id}*/spec.json")) if id.isalnum() else []
+    """The folder of the trial whose id starts so, as `ID` or `STUDY/ID`. Raises StudyError if it is not one."""
+    study, _, start = id.rpartition("/")
+    folders = runs.glob(f"{study or '*'}/trials/*/spec.json") if ".." not in id else ()
+    found = sorted(path.parent for path in folders if _matches(path.parent.name, start))
     if len(found) == 1:
         return TrialFolder(found[0])
     if not found:
         message = f"no trial whose id starts so under {runs}/; `ablate status STUDY` lists them"
     else:
-        message = f"{len(found)} trials start so: {', '.join(str(path.relative_to(runs)) for path in found[:6])}"
+        names = ", ".join(f"{path.parent.parent.name}/{path.name}" for path in found[:6])
+        message = f"{len(found)} trials start so, name one of them: {names}"
     raise StudyError([Problem(id, 0, 0, "", message)])
+
+
+def _matches(name: str, start: str) -> bool:
+    """Whether an id starts so; what was put aside after a failure is no trial of its own."""
+    return bool(start) and name.startswith(start) and "." not in name
 
 
 def trial_document(folder: TrialFolder) -> dict[str, Any]:

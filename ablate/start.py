@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import socket
 import subprocess
 import sys
 from importlib.resources import files
@@ -49,12 +52,37 @@ def mlflow_ui(folder: StudyFolder, port: int) -> int:
     """Serve MLflow's UI over the store under the runs folder until it is stopped; its exit code."""
     if not folder.mlflow.exists():
         raise CannotRun(f"there is no MLflow store yet: {folder.mlflow}; run a study first")
+    _check_free(port)
     store = f"sqlite:///{folder.mlflow.absolute()}"
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1"]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1"]
     command += ["--default-artifact-root", folder.artifacts.absolute().as_uri(), "--port", str(port), "--workers", "1"]
     # MLflow opens in its view for language models; this address opens the one for training.
-    print(f"MLflow: http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning (Ctrl-C ends it)", flush=True)
+    print(f"MLflow: http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning", flush=True)
+    print("(it answers in about 20 seconds; Ctrl-C ends it)", flush=True)
+    # A session of its own: MLflow starts helpers, and all of them are to end with it.
+    server = subprocess.Popen(command, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, start_new_session=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return subprocess.run(command, env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}, check=False).returncode
+        return server.wait()
     except KeyboardInterrupt:
         return 0
+    finally:
+        _end_group(server)
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise CannotRun(f"port {port} on 127.0.0.1: {error.strerror}; choose another with --port") from None
+
+
+def _end_group(server: subprocess.Popen) -> None:
+    """End the server and its helpers: politely, then for good."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(5)

@@ -38,8 +38,8 @@ def _trial(folder: TrialFolder, driver_alive: bool) -> dict[str, Any]:
     return {"state": "running" if stream and driver_alive else "waiting", "step": step, "why": ""}
 
 
-def describe(status: dict[str, Any]) -> str:
-    """The status in a few lines; trials that need a look are named."""
+def describe(status: dict[str, Any], *, every: bool = False) -> str:
+    """The status in a few lines; trials that need a look are named, or `every` one."""
     counts = ", ".join(f"{number} {name}" for name, number in status["counts"].items() if number)
     lines = [f"{status['study']}: {status['state']}; {len(status['trials'])} trials: {counts}"]
     for trial in status["trials"]:
@@ -48,6 +48,8 @@ def describe(status: dict[str, Any]) -> str:
             lines.append(f"{name} running, {trial['step']} generator updates done")
         elif trial["state"] not in ("done", "waiting"):
             lines.append(f"{name} {trial['state']}: {trial['why']}")
+        elif every:
+            lines.append(f"{name} {trial['state']}")
     if status["state"] == "stopped":
         lines.append(f"  no driver is alive; go on with: ablate run {status['study']}")
     return "\n".join(lines)

@@ -150,7 +150,7 @@ def load(study_folder: Path) -> Results:
         resources=plan.get("resources") or {},
         base_terms=tuple(sorted((plan.get("base") or {}).get("terms") or {})),
         warnings=tuple(plan.get("warnings") or ()),
-        data=plan.get("data") or {},
+        data={**(plan.get("data") or {}), **(json.loads(folder.data.read_text()) if folder.data.exists() else {})},
         hash=plan.get("hash") or "",
         provenance=json.loads(folder.provenance.read_text()) if folder.provenance.exists() else {},
     )

@@ -58,7 +58,9 @@ class DominanceWatch:
 
     def read(self, values: dict[str, float], *, progress: float) -> str | None:
         """A sentence when the flag is raised for the first time, else None; `progress` in [0, 1]."""
-        both = min(values.get("health/accuracy_real", 0.0), values.get("health/accuracy_fake", 0.0))
+        if "health/accuracy_real" not in values:  # no D update in this window, or no decision point at all
+            return None
+        both = min(values["health/accuracy_real"], values["health/accuracy_fake"])
         self.streak = self.streak + 1 if both > DOMINANT_ACCURACY and progress > GRACE else 0
         if self.streak < PATIENCE or self.flagged:
             return None

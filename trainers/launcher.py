@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
+import multiprocessing.connection
 import os
 import pkgutil
 import sys
@@ -104,6 +104,9 @@ def _check_preload(context, preload: list[str]) -> None:
     queue = context.SimpleQueue()
     child = context.Process(target=_report_preload, args=(queue, preload))
     child.start()
+    multiprocessing.connection.wait([child.sentinel, queue._reader])
+    if queue.empty():
+        raise RuntimeError("the forkserver died while it loaded torch")
     missing = queue.get()
     child.join()
     if missing:

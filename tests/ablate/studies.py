@@ -139,12 +139,13 @@ def optuna_states(folder: StudyFolder) -> dict[str, list[str]]:
 
 
 def mlflow_runs(folder: StudyFolder) -> dict[str, list[str]]:
-    """Cell (`parent` for the study's own) -> states of its MLflow runs."""
+    """Cell (`parent` for the study's own) -> states of this folder's MLflow runs."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder.mlflow}")
     experiment = client.get_experiment_by_name(folder.name)
     found: dict[str, list[str]] = {}
-    for run in client.search_runs([experiment.experiment_id], max_results=1000):
+    own = f"tags.`ablate.uid` = '{folder.uid.read_text().strip()}'"
+    for run in client.search_runs([experiment.experiment_id], own, max_results=1000):
         found.setdefault(run.data.tags.get("ablate.cell") or "parent", []).append(run.info.status)
     return found

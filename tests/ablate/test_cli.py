@@ -100,7 +100,7 @@ def test_more_ranks_than_gpus_is_the_machines_fault_and_says_both_numbers(tmp_pa
     done = studies.ablate("run", "tiny.yaml", "--set", "resources={ranks: 4, device: cuda}", cwd=tmp_path)
     if done.returncode == 0:
         pytest.skip("this machine has four GPUs")
-    assert done.returncode == 4 and "4 ranks on CUDA need 4 GPUs" in done.stderr
+    assert done.returncode == 4 and "1 trials side by side with 4 ranks each need 4 GPUs" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -126,3 +126,45 @@ def test_init_brings_along_what_an_example_extends(tmp_path):
 def test_doctor_finds_this_machine_fit(tmp_path):
     found = json.loads(studies.ablate("doctor", "--json", cwd=tmp_path).stdout)
     assert found["ok"] and found["torch"]["gloo"] and not found["problems"]
+
+
+def test_a_factorial_names_each_refused_combination_once_and_points_to_never(tmp_path):
+    more = "  objective:\n    wgan: {objective.name: wgan_gp}\n  norm:\n    batch: {discriminator.norm: batch}\n"
+    text = studies.STUDY.replace("design: one_at_a_time", "design: factorial").replace("design:", "design:", 1)
+    studies.write(
+        tmp_path, text.replace("    half: {optimizer.lr_ratio: 0.5}\n", "    half: {optimizer.lr_ratio: 0.5}\n" + more)
+    )
+    done = studies.ablate("plan", "tiny.yaml", cwd=tmp_path)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "objective=wgan+norm=batch" in done.stderr and "`never`" in done.stderr
+    never = "never=[{objective: wgan, norm: batch}]"
+    assert "6 arms x 2 seeds" in studies.ablate("plan", "tiny.yaml", "--set", never, cwd=tmp_path).stdout
+
+
+def test_on_one_rank_sync_batch_is_batch_norm_and_shares_its_trials(tmp_path):
+    more = "  norm:\n    batch: {discriminator.norm: batch}\n    sync: {discriminator.norm: sync_batch}\n"
+    text = studies.STUDY.replace(
+        "    half: {optimizer.lr_ratio: 0.5}\n", "    half: {optimizer.lr_ratio: 0.5}\n" + more
+    )
+    studies.write(tmp_path, text)
+    shared = {}
+    for ranks in (1, 2):
+        said = studies.ablate("plan", "tiny.yaml", "--json", "--set", f"resources.ranks={ranks}", cwd=tmp_path).stdout
+        shared[ranks] = json.loads(said)["shared"]
+    assert shared == {1: 2, 2: 0}
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = studies.ablate("init", "file/new", cwd=tmp_path)
+    assert done.returncode == 4 and "file/new" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_data_that_is_refused_leaves_the_name_of_the_study_free(tmp_path):
+    studies.write(tmp_path)
+    (tmp_path / "data" / "sar").mkdir(parents=True)
+    (tmp_path / "data" / "optical").mkdir()
+    setting = "base.data={layout: folders, root: data, tile: 32}"
+    refused = studies.ablate("run", "tiny.yaml", "--set", setting, cwd=tmp_path)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "no study has run" in studies.ablate("status", cwd=tmp_path).stdout

@@ -75,6 +75,42 @@ def test_another_study_under_the_same_name_is_refused_with_what_differs(whole):
     assert "Traceback" not in refused.stderr
 
 
+def test_a_study_grows_by_extend_and_keeps_what_has_run(whole, tmp_path):
+    import shutil
+
+    folder = StudyFolder(tmp_path / "runs", "tiny")
+    shutil.copytree(whole[0].runs, folder.runs)
+    studies.write(tmp_path)
+    before = {path: path.read_bytes() for path in folder.root.glob("trials/*/events.jsonl")}
+    asked = ("run", "tiny.yaml", "--set", "seeds=3")
+    refused = studies.ablate(*asked, cwd=tmp_path)
+    assert refused.returncode == 2 and "--extend" in refused.stderr
+    grown = studies.ablate(*asked, "--extend", cwd=tmp_path)
+    assert grown.returncode == 0 and "6 trials: 6 done" in grown.stdout, grown.stdout + grown.stderr
+    assert all(path.read_bytes() == data for path, data in before.items())
+    cells = CELL_NAMES | {"base/3", "lr_ratio=half/3"}
+    assert studies.optuna_states(folder) == {cell: ["COMPLETE"] for cell in cells}
+    assert studies.mlflow_runs(folder) == {"parent": ["FINISHED"], **{cell: ["FINISHED"] for cell in cells}}
+
+
+def test_the_report_says_how_many_tiles_and_scenes_it_rests_on(whole):
+    folder, _ = whole
+    report = (folder.report / "report.md").read_text()
+    assert "2 train, 1 validation, 1 test" in report
+
+
+def test_a_damaged_stream_is_named_with_its_file(whole, tmp_path):
+    import shutil
+
+    folder = StudyFolder(tmp_path / "runs", "tiny")
+    shutil.copytree(whole[0].runs, folder.runs)
+    stream = next(folder.root.glob("trials/*/events.jsonl"))
+    stream.write_bytes(b"garbage\n" + stream.read_bytes())
+    for command in ("status", "report"):
+        done = studies.ablate(command, "tiny", cwd=tmp_path)
+        assert done.returncode == 3 and str(stream.relative_to(tmp_path)) in done.stderr, done.stderr
+
+
 def test_status_show_and_report_read_the_folders(whole):
     folder, _ = whole
     cwd = folder.runs.parent
@@ -127,7 +163,7 @@ def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_t
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 5, said
-    assert "go on with: ablate run tiny.yaml" in said
+    assert "go on with: ablate run tiny" in said
     assert "RUNNING" not in {state for states in studies.mlflow_runs(folder).values() for state in states}
     assert studies.ablate("run", "tiny.yaml", cwd=tmp_path).returncode == 0
     assert_every_cell_ran_once(folder)

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ import pytest
 from ablate.events import Ended, Event, EventWriter, Measured, Saved, Started, fold, read
 from ablate.mlflow_facts import flat
 from ablate.mlflow_runs import METRICS_PER_CALL, MlflowRuns
-from ablate.mlflow_store import redacted, resolve
+from ablate.mlflow_store import own_uid, redacted, resolve
 from ablate.pictures import strip
 from ablate.records import Arm, Cell, Status, StudyFolder, TrialResult, TrialSpec
 from ablate.tracking import Patience, Tracking
@@ -85,8 +87,14 @@ def client(folder):
     return MlflowClient(tracking_uri=f"sqlite:///{folder.mlflow}")
 
 
-def connected(folder: StudyFolder, **changes) -> MlflowRuns:
-    runs = MlflowRuns(f"sqlite:///{folder.mlflow}", folder, clock=Clock(), **{**PLAN, **changes})
+@pytest.fixture
+def colleague(tmp_path) -> StudyFolder:
+    """Another runs folder with a study of the same name."""
+    return StudyFolder(tmp_path / "colleague", "quick")
+
+
+def connected(folder: StudyFolder, store: Path | None = None, **changes) -> MlflowRuns:
+    runs = MlflowRuns(f"sqlite:///{store or folder.mlflow}", folder, clock=Clock(), **{**PLAN, **changes})
     runs.connect()
     return runs
 
@@ -115,10 +123,16 @@ def result_of(folder: StudyFolder, cell: Cell) -> TrialResult:
     return fold(cell.trial, read(folder.trial(cell.trial).events))
 
 
-def runs_of(client, study: str = "quick") -> dict:
-    """Run by cell ("" is the parent); a second run of a cell fails the test."""
+def trained(folder: StudyFolder, cell: Cell) -> TrialResult:
+    write_trial(folder, cell)
+    return result_of(folder, cell)
+
+
+def runs_of(client, study: str = "quick", *, owner: StudyFolder | None = None) -> dict:
+    """Run by cell ("" is the parent), of one folder if given; a second run of a cell fails the test."""
     experiment = client.get_experiment_by_name(study).experiment_id
-    runs = list(client.search_runs([experiment]))
+    uid = owner and owner.uid.read_text().strip()
+    runs = [run for run in client.search_runs([experiment]) if uid in (None, run.data.tags.get("ablate.uid"))]
     cells = [run.data.tags.get("ablate.cell", "") for run in runs]
     assert len(set(cells)) == len(cells), cells
     return dict(zip(cells, runs, strict=True))
@@ -128,6 +142,20 @@ def rows_of(folder: StudyFolder) -> list[tuple]:
     """Every metric row, read past MLflow."""
     with sqlite3.connect(folder.mlflow) as database:
         return sorted(database.execute("select run_uuid, key, step, timestamp, value, is_nan from metrics"))
+
+
+def experiment_of(client) -> str:
+    return client.get_experiment_by_name("quick").experiment_id
+
+
+def told_of(folder: StudyFolder, client, owner: StudyFolder) -> dict:
+    """All that the store says of a folder's runs: id, state, tags, parameters and every metric row."""
+    found = {cell: (run.info.run_id, run.info.status, run.data) for cell, run in runs_of(client, owner=owner).items()}
+    rows = rows_of(folder)
+    return {
+        cell: (id, status, data.tags, data.params, [row for row in rows if row[0] == id])
+        for cell, (id, status, data) in found.items()
+    }
 
 
 def pictures_of(client, run) -> list[str]:
@@ -159,6 +187,8 @@ def test_a_finished_study_reads_well_in_the_store(folder, client):
     assert child.info.run_name == "lr_ratio=half · seed 2"
     assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert child.data.tags["ablate.status"] == "done" and child.data.tags["ablate.trial"] == CELLS[3].trial
+    assert {run.data.tags["ablate.study"] for run in found.values()} == {"quick"}
+    assert {run.data.tags["ablate.uid"] for run in found.values()} == {folder.uid.read_text().strip()}
     assert child.data.params == {
         "lr_ratio": "half", "batch": "base", "arm": "lr_ratio=half", "seed": "2", "replica": "0",
         "generator.name": "unet", "generator.width": "8", "terms.l1.weight": "100.0", "recipe.batch": "4",
@@ -326,12 +356,105 @@ def test_of_two_runs_of_one_cell_one_stays_and_other_peoples_runs_are_left_alone
     runs.begin(CELLS[0], SPECS[CELLS[0].trial])
     experiment = client.get_experiment_by_name("quick").experiment_id
     tags = {"ablate.study": "quick", "ablate.cell": "base/1", "ablate.trial": CELLS[0].trial}
-    client.create_run(experiment, tags=tags)
+    client.create_run(experiment, tags={**tags, "ablate.uid": folder.uid.read_text().strip()})
     foreign = client.create_run(experiment, tags={"mlflow.user": "someone"})
     connected(folder)
     cells = [run.data.tags.get("ablate.cell") for run in client.search_runs([experiment])]
     assert cells.count("base/1") == 1
     assert client.get_run(foreign.info.run_id).info.status == "RUNNING"
+
+
+def test_whatever_an_equally_named_study_does_in_the_store_leaves_this_ones_runs_as_they_are(folder, client, colleague):
+    """Mine has a finished child, a living one and a living parent, all older than the colleague's runs."""
+    runs = connected(folder)
+    runs.mirror(CELLS[0], SPECS[CELLS[0].trial], trained(folder, CELLS[0]))
+    runs.begin(CELLS[1], SPECS[CELLS[1].trial])
+    runs.follow(CELLS[1], write_trial(folder, CELLS[1])[:3])
+    mine = told_of(folder, client, folder)
+    assert {cell: state for cell, (_, state, *_) in mine.items()} == {
+        "": "RUNNING", "base/1": "FINISHED", "lr_ratio=half/1": "RUNNING"
+    }  # fmt: skip
+
+    other = dataclasses.replace(SPECS[CELLS[0].trial], data="other")  # the same cell, another trial
+    moved = Cell("base", 1, other.id)
+    colleague.report.mkdir(parents=True)
+    (colleague.report / "report.md").write_text("theirs")
+
+    def theirs():
+        there = connected(colleague, folder.mlflow)
+        yield
+        yield there.begin(moved, other)
+        yield there.follow(moved, write_trial(colleague, moved, extra=0.1))
+        yield there.interrupt()
+        there = connected(colleague, folder.mlflow)
+        yield there.mirror(moved, other, result_of(colleague, moved))
+        yield there.mirror(CELLS[1], SPECS[CELLS[1].trial], trained(colleague, CELLS[1]))
+        yield there.finish_study(colleague.report, "their answer")
+
+    for _ in theirs():
+        assert told_of(folder, client, folder) == mine
+    before = told_of(folder, client, colleague)
+    assert {cell: state for cell, (_, state, *_) in before.items()} == dict.fromkeys(mine, "FINISHED")
+    assert before["base/1"][2]["ablate.trial"] == other.id and len(before["base/1"][4]) == 12
+
+    runs = connected(folder)  # mine goes on, to its end
+    runs.mirror(CELLS[1], SPECS[CELLS[1].trial], result_of(folder, CELLS[1]))
+    runs.interrupt()
+    assert told_of(folder, client, colleague) == before
+    after = told_of(folder, client, folder)
+    assert {cell: id for cell, (id, *_) in after.items()} == {cell: id for cell, (id, *_) in mine.items()}
+    assert len(after["lr_ratio=half/1"][4]) == 12 and after["lr_ratio=half/1"][1] == "FINISHED"
+    assert [run.info.run_name for run in client.search_runs([experiment_of(client)])].count("quick") == 2
+
+
+def test_runs_that_carry_no_uid_are_nobodys_to_touch(folder, client):
+    connected(folder)
+    tags = {"ablate.study": "quick", "ablate.cell": "base/1", "ablate.trial": CELLS[0].trial}
+    old = client.create_run(experiment_of(client), tags=tags)
+    runs = connected(folder)
+    runs.begin(CELLS[0], SPECS[CELLS[0].trial])
+    runs.interrupt()
+    found = client.get_run(old.info.run_id)
+    assert (found.info.status, found.info.lifecycle_stage, found.data.params) == ("RUNNING", "active", {})
+
+
+def test_a_study_whose_runs_folder_moves_keeps_its_runs(folder, client, tmp_path):
+    shared = tmp_path / "shared.db"
+    shutil.copy(folder.mlflow, shared)
+    connected(folder, shared).mirror(CELLS[0], SPECS[CELLS[0].trial], trained(folder, CELLS[0]))
+    folder.runs.rename(tmp_path / "elsewhere")
+    moved = StudyFolder(tmp_path / "elsewhere", "quick")
+    runs = connected(moved, shared)
+    runs.mirror(CELLS[0], SPECS[CELLS[0].trial], result_of(moved, CELLS[0]))
+    runs.mirror(CELLS[1], SPECS[CELLS[1].trial], trained(moved, CELLS[1]))
+    from mlflow import MlflowClient
+
+    assert set(runs_of(MlflowClient(tracking_uri=f"sqlite:///{shared}"))) == {"", "base/1", "lr_ratio=half/1"}
+
+
+def test_a_lost_store_is_rebuilt_under_the_same_uid(folder, client, tmp_path):
+    connected(folder).mirror(CELLS[0], SPECS[CELLS[0].trial], trained(folder, CELLS[0]))
+    again = tmp_path / "again.db"
+    with sqlite3.connect(again) as new, sqlite3.connect(folder.mlflow) as old:
+        old.backup(new)
+        for table in ("tags", "params", "metrics", "latest_metrics", "runs"):
+            new.execute(f"delete from {table}")
+    connected(folder, again).mirror(CELLS[0], SPECS[CELLS[0].trial], result_of(folder, CELLS[0]))
+    from mlflow import MlflowClient
+
+    rebuilt, first = runs_of(MlflowClient(tracking_uri=f"sqlite:///{again}")), runs_of(client)
+    assert set(rebuilt) == set(first) and rebuilt["base/1"].info.run_id != first["base/1"].info.run_id
+    assert rebuilt["base/1"].data.metrics == first["base/1"].data.metrics
+    assert {run.data.tags["ablate.uid"] for run in [*rebuilt.values(), *first.values()]} == {own_uid(folder)}
+
+
+def test_a_uid_is_made_once_also_by_many_at_once_and_differs_between_folders(folder, colleague):
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(own_uid, [folder] * 16))
+    assert len(made) == 1 and re.fullmatch("[0-9a-f]{32}", made.pop())
+    assert own_uid(folder) == own_uid(folder) != own_uid(colleague)
+    folder.uid.write_text("")  # a file emptied by hand must not make every run ours
+    assert re.fullmatch("[0-9a-f]{32}", own_uid(folder))
 
 
 def test_a_run_of_another_trial_id_gives_way(folder, client):
