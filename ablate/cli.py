@@ -6,6 +6,7 @@ The only module that sees the driver, the workers' heads and the reports.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +95,14 @@ def planned(study: str, runs: Path, sets: list[str] | None) -> Plan:
     return make_plan(load(study, runs, sets))
 
 
+def say(text: str) -> None:
+    """Print, whether or not anybody is left to read it: the exit code still tells."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def show_json(document: Any) -> None:
     print(json.dumps(document, indent=1))
 
@@ -153,7 +162,7 @@ def run(
     with plain_errors():
         made = planned(study, runs, set)
         ended = running.run(made, runs, report=write, summary=answer, retry_failed=retry_failed, extend=extend)
-    print(running_summary(made, ended, runs))
+    say(running_summary(made, ended, runs))
     raise typer.Exit(ended.code)
 
 

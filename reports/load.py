@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablate.events import Ended, Warned, fold, read
+from ablate.events import Ended, Started, Warned, fold, read
 from ablate.records import Status, StudyFolder, TrialFolder, TrialResult
 
 WAITING, UNFINISHED = "waiting", "unfinished"
@@ -44,6 +44,7 @@ class Run:
     result: TrialResult | None = None
     flags: Mapping[str, int] = field(default_factory=dict)
     samples: Path | None = None
+    code: frozenset[str] = frozenset()  # digests of the training code and torch's version, over all attempts
 
     @property
     def done(self) -> bool:
@@ -207,7 +208,12 @@ def _run(folder: TrialFolder, arm: str, seed: int, trial: str) -> Run:
         result=result,
         flags=flags,
         samples=samples[-1] if samples else None,
+        code=frozenset(_code(event) for event in events if isinstance(event, Started)),
     )
+
+
+def _code(event: Started) -> str:
+    return f"{event.versions.get('code', '?')}, torch {event.versions.get('torch', '?')}"
 
 
 def _outcome(folder: TrialFolder, result: TrialResult, ended: bool) -> str:

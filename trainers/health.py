@@ -15,8 +15,6 @@ GRACE = 0.1  # share of the budget in which nothing is flagged: healthy runs sta
 PATIENCE = 3  # consecutive windows before a flag is raised
 DOMINANT_ACCURACY = 0.95
 
-COUNT, REAL, REAL_SQUARE, FAKE, FAKE_SQUARE, SIGN, REAL_RIGHT, FAKE_RIGHT = range(8)
-
 
 def logit_sums(real: list[Tensor], fake: list[Tensor], threshold: float | None) -> Tensor:
     """Eight float64 sums over the patch logits of one batch, from which `indicators` are made."""

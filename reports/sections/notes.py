@@ -14,6 +14,7 @@ from reports.wording import code, escape, listed
 
 def notes(page: Page) -> str:
     lines = [
+        *_mixed_code(page),
         *_unfair(page),
         *_uneven(page),
         *_shared(page),
@@ -23,6 +24,17 @@ def notes(page: Page) -> str:
         *map(escape, page.analysis.notes),
     ]
     return "\n".join(["## Notes", "", *(f"- {line}" for line in lines)]) if lines else ""
+
+
+def _mixed_code(page: Page) -> list[str]:
+    """Runs that different states of the code have trained: a difference may be the code's."""
+    states = sorted(set().union(*(run.code for run in page.results.all_runs)))
+    if len(states) < 2:
+        return []
+    return [
+        f"The runs were trained by {len(states)} states of the code or of torch ({escape('; '.join(states))}): "
+        "a difference between arms may be one between those."
+    ]
 
 
 def _unfair(page: Page) -> list[str]:

@@ -167,3 +167,28 @@ def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_t
     assert "RUNNING" not in {state for states in studies.mlflow_runs(folder).values() for state in states}
     assert studies.ablate("run", "tiny.yaml", cwd=tmp_path).returncode == 0
     assert_every_cell_ran_once(folder)
+
+
+def test_a_signal_that_the_caller_has_had_ignored_stays_ignored(tmp_path):
+    """nohup: the terminal may go, the study goes on."""
+    studies.write(tmp_path)
+    folder = StudyFolder(tmp_path / "runs", "tiny")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = studies.start("run", "tiny.yaml", "--set", "seeds=1", cwd=tmp_path)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    studies.wait_until(lambda: studies.measured(folder) >= 1, seconds=120, what="a trial measures")
+    process.send_signal(signal.SIGHUP)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and "2 trials: 2 done" in said, said
+
+
+def test_a_reader_of_the_output_that_goes_away_does_not_end_the_study(tmp_path):
+    studies.write(tmp_path)
+    process = studies.start("run", "tiny.yaml", "--set", "seeds=1", cwd=tmp_path)
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    folder = StudyFolder(tmp_path / "runs", "tiny")
+    assert set(studies.optuna_states(folder)) == {"base/1", "lr_ratio=half/1"}
+    assert (folder.report / "report.md").exists()

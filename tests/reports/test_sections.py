@@ -175,3 +175,18 @@ def test_budgets_are_told_once_for_each_kind(tmp_path):
 )
 def test_shares_of_arms_are_read_aloud(number, total, words):
     assert among(number, total) == words
+
+
+def test_runs_of_different_code_are_said(tmp_path):
+    from ablate.events import EventWriter, Started
+    from reports import write
+    from tests.reports import cases
+
+    folder = cases.normal(tmp_path)
+    assert "states of the code" not in write(folder).read_text()
+    streams = sorted(folder.glob("trials/*/events.jsonl"))
+    for stream, code in zip(streams, ("aaa", "bbb"), strict=False):
+        writer = EventWriter(stream, attempt=2, clock=lambda: 9e9)
+        writer.append(Started, world_size=1, threads=1, device="cpu", versions={"code": code, "torch": "2"})
+        writer.close()
+    assert "states of the code" in write(folder).read_text()

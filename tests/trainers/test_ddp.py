@@ -27,11 +27,14 @@ EQUAL = [pair for pair in COMBINATIONS if pair[1] != "batch"]
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-5
 
 
-def recipe(objective: str, norm: str):
+UPDATES = [(2, 1), (1, 2), (3, 1), (1, 3)]
+
+
+def recipe(objective: str, norm: str, updates: tuple[int, int] = (1, 1)):
     # sync_batch in the generator too, wherever the discriminator has it: both directions of the exchange.
     norm_g = "sync_batch" if norm == "sync_batch" else "instance"
     return tiny.recipe(
-        objective=objective, norm=norm, norm_g=norm_g, terms=("l1", "ssim", "charbonnier"), updates=(1, 1)
+        objective=objective, norm=norm, norm_g=norm_g, terms=("l1", "ssim", "charbonnier"), updates=updates
     )
 
 
@@ -50,9 +53,18 @@ def first_step(trial: Trial, ranks: Ranks) -> dict[str, torch.Tensor]:
     return found
 
 
-def make(root: str, objective: str, norm: str, ranks: Ranks) -> Trial:
-    spec = tiny.spec(recipe(objective, norm), ranks=ranks.size)
+def make(root: str, objective: str, norm: str, ranks: Ranks, updates: tuple[int, int] = (1, 1)) -> Trial:
+    spec = tiny.spec(recipe(objective, norm, updates), ranks=ranks.size)
     return Trial(tiny.TrialFolder(Path(root)), spec, tiny.METRICS, Path(root) / "cache", ranks)
+
+
+def after_updates(trial: Trial, updates: int) -> list[torch.Tensor]:
+    """All parameters of both networks after some generator updates."""
+    for _ in range(updates):
+        trial._update()
+        trial.step += 1
+    networks = (trial.steps.discriminator, trial.steps.generator)
+    return [p.detach().clone() for network in networks for p in network.parameters()]
 
 
 def job(rank: int, root: str) -> dict:
@@ -63,14 +75,10 @@ def job(rank: int, root: str) -> dict:
         results[objective, norm] = {"first": first_step(trial, ranks)}
         for network in (trial.steps.discriminator, trial.steps.generator):
             network.zero_grad(set_to_none=True)
-        for _ in range(3):
-            trial._update()
-            trial.step += 1
-        results[objective, norm]["parameters"] = [
-            p.detach().clone()
-            for network in (trial.steps.discriminator, trial.steps.generator)
-            for p in network.parameters()
-        ]
+        results[objective, norm]["parameters"] = after_updates(trial, 3)
+    for updates in UPDATES:
+        trial = make(root, "wgan_gp", "spectral", ranks, updates)
+        results[updates] = after_updates(trial, 4)
     return results
 
 
@@ -103,6 +111,12 @@ def test_all_ranks_hold_equal_weights_after_three_updates(two, objective, norm):
     _, (first, second) = two
     pairs = zip(first[objective, norm]["parameters"], second[objective, norm]["parameters"], strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("updates", UPDATES)
+def test_all_ranks_hold_equal_weights_whatever_the_update_ratio(two, updates):
+    _, (first, second) = two
+    assert all(torch.equal(a, b) for a, b in zip(first[updates], second[updates], strict=True))
 
 
 def test_a_share_of_the_batch_is_that_part_of_the_global_batch(two):
