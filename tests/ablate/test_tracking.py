@@ -621,10 +621,11 @@ def test_a_new_store_is_the_owners_alone_and_artifacts_lie_beside_it(tmp_path):
     assert client.get_experiment_by_name("quick").artifact_location == folder.artifacts.as_uri()
 
 
-def test_studies_running_side_by_side_do_not_disturb_each_other(folder, client):
-    """Two drivers share one store, as two studies under one runs folder do."""
+@pytest.mark.parametrize("places", ["runs/one runs/two", "runs/same colleague/same"])
+def test_studies_running_side_by_side_do_not_disturb_each_other(folder, client, tmp_path, places):
+    """Two drivers share one store: two studies under one runs folder, or one name under two of them."""
     cells = CELLS[:2]
-    folders = [StudyFolder(folder.runs, name) for name in ("one", "two")]
+    folders = [StudyFolder((tmp_path / place).parent, Path(place).name) for place in places.split()]
 
     def study(place):
         tracking = Tracking.open(f"sqlite:///{folder.mlflow}", place, **PLAN)
@@ -640,7 +641,12 @@ def test_studies_running_side_by_side_do_not_disturb_each_other(folder, client):
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(runs_of(client, place.name)["base/1"].data.metrics["psnr"] == 30.0 for place in folders)
+    for place in folders:
+        found = runs_of(client, place.name, owner=place)
+        assert {cell: run.info.status for cell, run in found.items()} == {
+            "": "RUNNING", "base/1": "FINISHED", "lr_ratio=half/1": "FINISHED"
+        }  # fmt: skip
+        assert {run.data.metrics["psnr"] for cell, run in found.items() if cell} == {30.0}
 
 
 @pytest.mark.slow
