@@ -47,9 +47,10 @@ def optical(batch: int = 2, *, tile: int = TILE) -> torch.Tensor:
 
 
 UNETS = {
-    f"{norm} {skip}": unet.Options(width=4, norm=norm, skip=skip, dropout=0.5)
+    f"{norm} {skip}{'+fusion' * fusion}": unet.Options(width=4, norm=norm, skip=skip, dropout=0.5, fusion=fusion)
     for norm in ("batch", "instance", "none", "sync_batch")
-    for skip in ("concat", "add")
+    for skip in ("concat", "add", "gated")
+    for fusion in (False, True)
 }
 # Every other generator with its defaults; a wide one is narrowed.
 GENERATOR_PARTS = UNETS | {name: GENERATORS.options(name)(width=4) for name in GENERATORS.names() if name != "unet"}
@@ -173,9 +174,11 @@ def test_networks_that_differ_in_their_norm_start_from_equal_convolutions():
         ]
 
     for parts, make in ((UNETS, generator), (PATCHGANS, discriminator)):
-        alike = [convolutions(make(part)) for name, part in parts.items() if name.split()[1] in ("concat", "1")]
-        for other in alike[1:]:
-            assert all(torch.equal(a, b) for a, b in zip(alike[0], other, strict=True))
+        for kind in {name.split()[1] for name in parts}:
+            alike = [convolutions(make(part)) for name, part in parts.items() if name.split()[1] == kind]
+            assert len(alike) > 1
+            for other in alike[1:]:
+                assert all(torch.equal(a, b) for a, b in zip(alike[0], other, strict=True))
 
 
 # -- the U-Net of pix2pix -----------------------------------------------------------------------

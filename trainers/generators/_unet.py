@@ -11,9 +11,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from trainers.generators._attention import AttentionGate
+from trainers.generators._multiscale import Fusion
 from trainers.norms import needs_bias, norm_layer
 
 WIDEST = 8  # channels grow up to this multiple of the width
+FUSED = 4  # scales whose decoder features are fused, as in panoptic FPN
 
 
 class UNet(nn.Module):
@@ -21,11 +24,15 @@ class UNet(nn.Module):
 
     `downs` and `ups` hold one block a scale, from the image inwards and back out. The activation
     opens a block, so that a skip carries what the convolution and norm gave. The leaky ReLUs must
-    not work in place: their input is also the skip.
+    not work in place: their input is also the skip. Nor may the ReLUs with fusion: it reads their input.
+
+    Gates and fusion are held after the blocks, so that with equal seeds these start from the
+    convolutions of the network without.
     """
 
     def __init__(
-        self, bands_in: int, bands_out: int, *, width: int, depth: int, norm: str, skip: str, dropout: float
+        self, bands_in: int, bands_out: int, *, width: int, depth: int, norm: str, skip: str, dropout: float,
+        fusion: bool = False,
     ):  # fmt: skip
         super().__init__()
         channels = [width * min(2**level, WIDEST) for level in range(depth)]
@@ -36,14 +43,18 @@ class UNet(nn.Module):
             innermost = level == depth - 1  # 1x1 in pix2pix: a norm would erase it
             self.downs.append(nn.Sequential(*layers, *([] if innermost else [norm_layer(norm, inner)])))
         self.ups = nn.ModuleList()
+        parts = 1 if skip == "add" else 2  # a join is a sum, or two maps side by side
         joined = channels[-1]
         for level in range(depth - 1, 0, -1):
             inner, outer = channels[level], channels[level - 1]
-            layers = [nn.ReLU(inplace=True), _up(joined, outer, bias=needs_bias(norm)), norm_layer(norm, outer)]
+            layers = [nn.ReLU(inplace=not fusion), _up(joined, outer, bias=needs_bias(norm)), norm_layer(norm, outer)]
             inside = level < depth - 1 and outer == inner == width * WIDEST
             self.ups.append(nn.Sequential(*layers, *([nn.Dropout(dropout)] if inside and dropout else [])))
-            joined = 2 * outer if skip == "concat" else outer
-        self.ups.append(nn.Sequential(nn.ReLU(inplace=True), _up(joined, bands_out, bias=True), nn.Tanh()))
+            joined = parts * outer
+        self.ups.append(nn.Sequential(nn.ReLU(inplace=not fusion), _up(joined, bands_out, bias=True), nn.Tanh()))
+        skips = channels[-2::-1]  # from the innermost outwards, as the decoder meets them
+        self.gates = nn.ModuleList(AttentionGate(outer) for outer in skips) if skip == "gated" else None
+        self.fusion = Fusion([parts * outer for outer in skips[-FUSED:-1]], joined) if fusion else None
 
     def forward(self, sar: Tensor) -> Tensor:
         features = []
@@ -52,12 +63,18 @@ class UNet(nn.Module):
             x = down(x)
             features.append(x)
         features.pop()
-        for up in self.ups[:-1]:
-            x = self._join(features.pop(), up(x))
-        return self.ups[-1](x)
+        decoded = []
+        for level, up in enumerate(self.ups[:-1]):
+            x = self._join(level, features.pop(), up(x))
+            decoded.append(x)
+        return self.ups[-1](x if self.fusion is None else self.fusion(decoded[-FUSED:-1], x))
 
-    def _join(self, skip: Tensor, x: Tensor) -> Tensor:
-        return torch.cat([skip, x], dim=1) if self.skip == "concat" else skip + x
+    def _join(self, level: int, skip: Tensor, x: Tensor) -> Tensor:
+        if self.skip == "add":
+            return skip + x
+        if self.gates is not None:
+            skip = self.gates[level](skip, x)
+        return torch.cat([skip, x], dim=1)
 
 
 def _down(channels_in: int, channels_out: int, *, bias: bool) -> nn.Module:

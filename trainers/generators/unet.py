@@ -1,7 +1,14 @@
 """U-Net generator of pix2pix.
 
 Isola et al., 2017, https://arxiv.org/abs/1611.07004, sec. 6.1.1. With the defaults, 256 px and three
-bands in and out it has 54,413,955 parameters.
+bands in and out it has 54,413,955 parameters. Beyond the paper, two remedies for soft structure:
+
+`skip: gated` weighs each skip, pixel by pixel, with an attention gate steered by the decoder before it
+is concatenated: Oktay et al., 2018, https://arxiv.org/abs/1804.03999.
+
+`fusion: true` adds the decoder's features of the next three coarser scales, projected by 1x1
+convolutions to one width and upsampled bilinearly, to those that the output layer reads: after
+Kirillov et al., 2019, https://arxiv.org/abs/1901.02446, sec. 3.
 """
 
 from __future__ import annotations
@@ -18,8 +25,9 @@ class Options:
     width: Count = 64  # channels after the first convolution; at most 8 times as many inside
     depth: Annotated[int, Bounds(low=2)] | None = None  # number of halvings
     norm: Literal["batch", "instance", "none", "sync_batch"] = "batch"
-    skip: Literal["concat", "add"] = "concat"
+    skip: Literal["concat", "add", "gated"] = "concat"
     dropout: Annotated[float, Bounds(low=0, below=1)] = 0.0  # on the inner blocks; pix2pix trains with 0.5
+    fusion: bool = False  # of decoder features of up to four scales, before the output layer
 
 
 def halvings(tile: int) -> int:
@@ -35,6 +43,8 @@ def refuse(part: Options, recipe) -> list[str]:
         return [f"a U-Net of depth {depth} needs tiles divisible by {2**depth}; the tile is {tile} px"]
     if part.dropout and depth < 6:
         return [f"dropout {part.dropout} acts on the inner blocks: depth {depth} has none, 6 or more do"]
+    if part.fusion and depth < 3:
+        return [f"fusion joins decoder features of several scales: depth {depth} has one, 3 or more have several"]
     return []
 
 
@@ -49,7 +59,7 @@ def build(part: Options, *, tile: int, bands_in: int, bands_out: int, generator=
     with reproducible(generator):
         network = UNet(
             bands_in, bands_out, width=part.width, depth=part.depth or halvings(tile),
-            norm=part.norm, skip=part.skip, dropout=part.dropout,
+            norm=part.norm, skip=part.skip, dropout=part.dropout, fusion=part.fusion,
         )  # fmt: skip
     initialise(network, generator)
     return network
