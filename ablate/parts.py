@@ -51,9 +51,15 @@ def _rows(options: type, above: str = "") -> Iterator[str]:
 
 def _default(field: Field) -> str:
     if field.default is not MISSING:
-        value = field.default
-        return "none" if value is None else f"`{list(value) if isinstance(value, tuple) else value}`"
+        return "none" if field.default is None else f"`{_as_yaml(field.default)}`"
     return "required"
+
+
+def _as_yaml(value: object) -> object:
+    """A default as a study would write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _metrics() -> Iterator[str]:

@@ -24,7 +24,7 @@ def refusals(recipe: Recipe, *, ranks: int) -> list[Refusal]:
 
 def cautions(recipe: Recipe, *, ranks: int) -> list[str]:
     """What is allowed but probably not meant."""
-    rules = (_small_batch_norm, _weightless_terms, _no_reconstruction, _penalty_betas, _many_evaluations)
+    rules = (_small_batch_norm, _weightless_terms, _no_reconstruction, _penalty_betas, _many_evaluations, _doubts)
     return [sentence for rule in rules for sentence in rule(recipe, ranks)]
 
 
@@ -82,6 +82,13 @@ def _parts(recipe: Recipe, ranks: int) -> Iterator[Refusal]:
     for path, family, options in parts(recipe):
         refuse = getattr(family.part(part_name(options)), "refuse", None)
         yield from ((path, sentence) for sentence in (refuse(options, recipe) if refuse else ()))
+
+
+def _doubts(recipe: Recipe, ranks: int) -> Iterator[str]:
+    """What the parts themselves caution against, by an optional function `caution(options, recipe)`."""
+    for _, family, options in parts(recipe):
+        caution = getattr(family.part(part_name(options)), "caution", None)
+        yield from (caution(options, recipe) if caution else ())
 
 
 def parts(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], Family, Any]]:

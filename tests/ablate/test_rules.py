@@ -131,3 +131,12 @@ def test_training_without_reconstruction_and_a_penalty_with_momentum_are_caution
 def test_more_evaluations_than_a_curve_needs_are_cautioned():
     assert "100 evaluations" in cautioned(budget={"generator_updates": 1000, "images": None})
     assert cautioned(budget={"generator_updates": 500, "images": None}) == ""
+
+
+def test_random_weights_of_a_perceptual_term_are_said_out_loud():
+    def said(weights: str) -> str:
+        patch = {"terms.perceptual": {"weight": 1.0, "weights": weights}}
+        return " | ".join(resolve(BASE, patch).cautions)
+
+    assert "random VGG19 weights" in said("random")
+    assert "random" not in said("torchvision")
