@@ -128,6 +128,8 @@ def check(study: StudyArgument, runs: Runs = RUNS, set: Sets = None) -> None:
     for warning in plan.warnings:
         print(f"caution: {warning}")
     print(f"{study}: nothing wrong; {len(plan.arms)} arms x {len(plan.study.seeds)} seeds = {len(plan.cells)} trials")
+    if any(getattr(options, "root", "") or getattr(options, "table", "") for options in plan.data.values()):
+        print("what the image files hold is checked by `ablate run`, before it trains anything")
 
 
 @app.command()
@@ -241,6 +243,27 @@ def report(study: StudyArgument, runs: Runs = RUNS) -> None:
     with plain_errors():
         name = find_study_name(study, runs)
         print(write(StudyFolder(runs, name).root))
+
+
+@app.command()
+def diagnose(
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="A loss_log.txt of pix2pix.")],
+    objective: Annotated[str, typer.Option(help="What it was trained with: vanilla or lsgan.")] = "vanilla",
+    lambda_l1: Annotated[float, typer.Option(help="The weight that G_L1 was logged with.")] = 100.0,
+    json: Json = False,
+) -> None:
+    """Read the losses of a pix2pix training: what they show, what they can't, what is meant to help."""
+    from ablate import diagnose as reading
+    from ablate.diagnose_words import describe, document
+    from ablate.losslog import read_loss_log
+
+    with plain_errors():
+        trained = reading.objective_named(objective)
+        found = reading.diagnose(read_loss_log(log), objective=trained, lambda_l1=lambda_l1)
+    if json:
+        show_json(document(found))
+    else:
+        print(describe(found))
 
 
 @app.command()
