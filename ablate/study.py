@@ -20,6 +20,7 @@ from ablate.validate import stand_in, validate
 from trainers.families import METRICS
 from trainers.options import Bounds, Count, NonNegative, options
 
+SEEDS = 5  # where a study says nothing; fewer are exploratory
 MAX_SEEDS, MAX_SEED = 1000, 2**31 - 1
 # A study's folder lies beside these in the runs folder.
 _BESIDE = tuple(getattr(StudyFolder(Path(), ""), name).name for name in ("mlflow", "artifacts", "cache"))
@@ -192,7 +193,7 @@ def _trainer(sources: Sources) -> str:
 
 
 def _seeds(sources: Sources) -> tuple[int, ...]:
-    raw = sources.data.get("seeds", 1)
+    raw = sources.data.get("seeds", SEEDS)
     if _is_whole(raw, low=1, high=MAX_SEEDS):
         return tuple(range(1, raw + 1))
     if not isinstance(raw, list) or not 0 < len(raw) <= MAX_SEEDS:
