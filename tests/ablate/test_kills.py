@@ -54,17 +54,17 @@ def test_a_driver_killed_again_and_again_loses_and_doubles_nothing(undisturbed, 
 
 
 def ranks_of(process: subprocess.Popen[str], folder: StudyFolder) -> list[int]:
-    """Pids of the ranks below the driver, in the order of their ranks: they hold a trial's log open."""
-    found = {}
+    """Pids of the ranks below the driver, rank 0 first: all hold a trial's log open, rank 0 its stream as well."""
+    found = []
     for pid in studies.descendants(process.pid):
         try:
             targets = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
         except OSError:
             continue
-        if any(target.startswith(str(folder.root / "trials")) and target.endswith("log.txt") for target in targets):
-            variables = dict(v.partition("=")[::2] for v in Path(f"/proc/{pid}/environ").read_text().split("\0"))
-            found[int(variables.get("RANK", "-1"))] = pid
-    return [found[rank] for rank in sorted(found)]
+        names = {Path(target).name for target in targets if target.startswith(str(folder.root / "trials"))}
+        if "log.txt" in names:
+            found.append(("events.jsonl" not in names, pid))
+    return [pid for _, pid in sorted(found)]
 
 
 def launchers_of(process: subprocess.Popen[str]) -> list[int]:
