@@ -8,6 +8,7 @@ Optuna's storage and MLflow are brought up to date from the same lines.
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from collections import deque
@@ -212,10 +213,13 @@ class Driver:
         """Score mean colour and linear map once, on the base's data. Raises ReferencesFailed."""
         folder, base = self.folder.references, self.plan.specs[self.plan.cells[0].trial]
         document = {"metrics": list(self.plan.metrics), "split": "validation", "cache": f"../../cache/{base.data}"}
+        wanted = json.dumps(document, indent=1)
+        if folder.spec.exists() and folder.spec.read_text() != wanted:
+            shutil.rmtree(folder.root)  # scored for a plan that never ran a trial: other data or metrics
         for attempt in range(1, outcome.RESUMES + 2):
             if outcome.finished("references", folder) is not None:
                 return
-            write_atomically(folder.spec, json.dumps(document, indent=1))
+            write_atomically(folder.spec, wanted)
             outcome.clear(folder)
             handle = self.executor.start("references", folder.root, ranks=1, threads=1)
             while (ended := handle.poll()) is None:

@@ -76,9 +76,14 @@ class MlflowRuns:
 
     def reachable(self) -> bool:
         """Whether the store answers at all: tells an outage from a call that it refuses."""
+        if self._client is None:  # it has not been opened yet
+            return False
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
         try:
             return bool(self._client.search_experiments(max_results=1))
-        except Exception:
+        except (MlflowException, SQLAlchemyError, OSError):  # requests' errors are OSErrors
             return False
 
     def begin(self, cell: Cell, spec: TrialSpec, at: float | None = None) -> None:

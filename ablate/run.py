@@ -172,7 +172,7 @@ def check_plan(plan: Plan, folder: StudyFolder, *, extend: bool) -> None:
 def _only_adds(before: dict, now: dict) -> bool:
     """Whether every cell of the plan before is in the new one with the same trial, and the question is the same."""
     cells = [{(cell["arm"], cell["seed"], cell["trial"]) for cell in plan["cells"]} for plan in (before, now)]
-    return cells[0] <= cells[1] and all(before[key] == now[key] for key in ("metric", "failure", "data"))
+    return cells[0] <= cells[1] and all(before[key] == now[key] for key in ("metric", "also", "failure", "data"))
 
 
 def write_plan(plan: Plan, folder: StudyFolder) -> None:

@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from ablate import events
 from ablate.records import StudyFolder
 from tests.ablate import studies
 
@@ -91,6 +92,19 @@ def test_a_study_grows_by_extend_and_keeps_what_has_run(whole, tmp_path):
     cells = CELL_NAMES | {"base/3", "lr_ratio=half/3"}
     assert studies.optuna_states(folder) == {cell: ["COMPLETE"] for cell in cells}
     assert studies.mlflow_runs(folder) == {"parent": ["FINISHED"], **{cell: ["FINISHED"] for cell in cells}}
+
+
+def test_references_of_a_plan_that_never_ran_a_trial_are_scored_anew(whole, tmp_path):
+    import shutil
+
+    folder = StudyFolder(tmp_path / "runs", "tiny")
+    shutil.copytree(whole[0].runs, folder.runs)
+    shutil.rmtree(folder.root / "trials")
+    studies.write(tmp_path)
+    done = studies.ablate("run", "tiny.yaml", "--set", "also=[ssim]", "--set", "seeds=1", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    scored = events.fold("references", events.read(folder.references.events)).scores
+    assert "mean_colour/ssim" in scored and "mean_colour/psnr" not in scored
 
 
 def test_the_report_says_how_many_tiles_and_scenes_it_rests_on(whole):
