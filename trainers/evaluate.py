@@ -1,73 +1,128 @@
-"""Scores of whole tiles: per tile, and summed up over scenes.
+"""Scores of whole tiles: per tile, summed up over scenes, and of the whole set.
 
 A tile's scores do not depend on the batch it is read in or on how many ranks share the work.
+A metric's part has `build()`, which gives a function of images, (fake, real, mask) -> (B,). A metric of sets says
+`SET = True`: its `features()` gives (width, images -> (B, width)), taken once for all metrics with the same function,
+and its `build()` a distance between the features of all generated and all real images.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from trainers.availability import caution
 from trainers.families import METRICS
 from trainers.masks import fill
 from trainers.similarity import to_unit
 
 log = logging.getLogger(__name__)
 
+Predict = Callable[[Tensor], Tensor]
 
-@torch.no_grad()
-def score(
-    predict: Callable[[Tensor], Tensor],
-    tiles,
-    indices: Sequence[int] | np.ndarray,
-    *,
-    metrics: Sequence[str],
-    batch: int,
-    rank: int = 0,
-    ranks: int = 1,
-    device: torch.device | str = "cpu",
-) -> np.ndarray:
-    """Every metric of every tile: (len(indices), len(metrics)) float64, complete on every rank.
 
-    `predict` maps SAR (B, C, H, W) to optical in [-1, 1], both on `device`. `tiles.read(indices)` gives
-    (sar, optical, mask), float32 in [-1, 1] and {0, 1}. Rank r scores indices[r::ranks]; where ranks
-    are joined in a process group their shares are summed, else the other rows stay 0.
-    A tile without a valid pixel is NaN. A prediction that is not finite at a valid pixel (a network that
-    has diverged) is infinitely bad in every metric: that stands in the table and in every mean.
+@dataclass(frozen=True)
+class Scores:
+    """What a predictor came to on the tiles: a row each, and a column for each of `metrics`; `sets` are of all tiles.
+
+    A tile without a valid pixel is NaN. A prediction that is not finite at a valid pixel (a network that has
+    diverged) is infinitely bad in every metric: that stands in the table, in every mean and in `sets`.
     """
-    functions = [METRICS.part(name).build() for name in metrics]
-    worst = np.array([-np.inf if METRICS.part(name).GOAL == "max" else np.inf for name in metrics])
-    indices = np.asarray(indices)
-    table = np.zeros((len(indices), len(metrics)))
-    rows = np.arange(rank, len(indices), ranks)
-    for start in range(0, len(rows), batch):
-        chosen = rows[start : start + batch]
-        sar, real, mask = (torch.from_numpy(part).to(device) for part in tiles.read(indices[chosen]))
-        fake = fill(predict(sar).float(), mask)
-        scores = _measure(functions, fake, fill(real, mask), mask)
-        finite = fake.flatten(1).isfinite().all(dim=1).cpu().numpy()[:, None]
-        known = mask.flatten(1).any(dim=1).cpu().numpy()[:, None]
-        table[chosen] = np.where(known, np.where(finite, scores, worst), np.nan)
-    return _over_ranks(table, device)
+
+    metrics: tuple[str, ...]  # those per image
+    table: np.ndarray  # (tiles, metrics) float64
+    sets: Mapping[str, float]
+    scenes: tuple[str, ...]  # of each row
+
+    def means(self) -> dict[str, float]:
+        """Every metric: its mean over scenes, or its value for the set."""
+        return {**scene_mean(self.table, self.scenes, self.metrics), **self.sets}
 
 
-def _measure(functions, fake: Tensor, real: Tensor, mask: Tensor) -> np.ndarray:
-    """Images in [-1, 1], filled alike -> (B, number of metrics)."""
-    fake, real = to_unit(fake), to_unit(real)
-    return torch.stack([metric(fake, real, mask) for metric in functions], dim=1).double().cpu().numpy()
+class Scorer:
+    """Scores predictors on fixed tiles. Networks are loaded and the real images' features taken once.
+
+    `tiles.read(indices)` gives (sar, optical, mask), float32 in [-1, 1] and {0, 1}; `tiles.scenes` names each tile's
+    scene. Rank r scores indices[r::ranks]; where ranks are joined in a process group every rank holds all scores, else
+    the tiles of other ranks are NaN.
+    """
+
+    def __init__(self, tiles, indices: Sequence[int] | np.ndarray, *, metrics: Sequence[str], batch: int,
+                 rank: int = 0, ranks: int = 1, device: torch.device | str = "cpu"):  # fmt: skip
+        self.tiles, self.indices, self.device = tiles, np.asarray(indices), device
+        rows = np.arange(rank, len(self.indices), ranks)
+        self._batches = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+        sets = [name for name in metrics if of_sets(name)]
+        self.metrics = tuple(name for name in metrics if name not in sets)
+        self._functions = [METRICS.part(name).build() for name in self.metrics]
+        self._distances = {name: METRICS.part(name).build() for name in sets}
+        self._extract = {take: take() for take in dict.fromkeys(METRICS.part(name).features for name in sets)}
+        self._real: dict[Callable, np.ndarray] = {}
+        for said in [caution(name, images=len(self.indices)) for name in metrics] if rank == 0 else ():
+            if said:
+                log.warning(said)
+
+    @torch.no_grad()
+    def score(self, predict: Predict, source=None) -> Scores:
+        """The scores of `predict`: SAR (B, C, H, W) to optical in [-1, 1], both on the device.
+
+        `source` gives another input in place of the tiles' own, by the same `read`.
+        """
+        table = np.zeros((len(self.indices), len(self.metrics)))
+        known, finite = np.zeros((2, len(self.indices)), bool)
+        fakes, reals = self._blank(), {} if self._real else self._blank()
+        for rows in self._batches:
+            parts = (source or self.tiles).read(self.indices[rows])
+            sar, real, mask = (torch.from_numpy(part).to(self.device) for part in parts)
+            fake, real = to_unit(fill(predict(sar).float(), mask)), to_unit(fill(real, mask))
+            for column, metric in enumerate(self._functions):
+                table[rows, column] = metric(fake, real, mask).double().cpu().numpy()
+            for features, images in ((fakes, fake), (reals, real)):
+                for take, rest in features.items():
+                    rest[rows] = self._extract[take][1](images).cpu().numpy()
+            known[rows] = mask.flatten(1).any(dim=1).cpu().numpy()
+            finite[rows] = fake.flatten(1).isfinite().all(dim=1).cpu().numpy()
+        self._real |= {take: self._over_ranks(features) for take, features in reals.items()}
+        fakes = {take: self._over_ranks(features) for take, features in fakes.items()}
+        known, finite = (self._over_ranks(flags.astype(np.float32)) > 0 for flags in (known, finite))
+        table = np.where(finite[:, None], self._over_ranks(table), [worst(name) for name in self.metrics])
+        table[~known] = np.nan
+        return Scores(self.metrics, table, self._sets(fakes, known, finite), self._scenes())
+
+    def _blank(self) -> dict[Callable, np.ndarray]:
+        return {take: np.zeros((len(self.indices), width), np.float32) for take, (width, _) in self._extract.items()}
+
+    def _sets(self, fakes: Mapping[Callable, np.ndarray], known: np.ndarray, finite: np.ndarray) -> dict[str, float]:
+        if not finite[known].all():
+            return {name: worst(name) for name in self._distances}
+        pairs = {take: (features[known], self._real[take][known]) for take, features in fakes.items()}
+        return {name: distance(*pairs[METRICS.part(name).features]) for name, distance in self._distances.items()}
+
+    def _scenes(self) -> tuple[str, ...]:
+        return tuple(self.tiles.scenes[index] for index in self.indices)
+
+    def _over_ranks(self, shares: np.ndarray) -> np.ndarray:
+        """The sum of arrays in which every rank has filled its rows and left 0 elsewhere."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return shares
+        total = torch.from_numpy(shares).to(self.device)
+        dist.all_reduce(total)
+        return total.cpu().numpy()
 
 
-def _over_ranks(table: np.ndarray, device: torch.device | str) -> np.ndarray:
-    if not (dist.is_available() and dist.is_initialized()):
-        return table
-    total = torch.from_numpy(table).to(device)
-    dist.all_reduce(total)
-    return total.cpu().numpy()
+def of_sets(name: str) -> bool:
+    """Whether the metric is of the whole set of tiles, not of single ones."""
+    return getattr(METRICS.part(name), "SET", False)
+
+
+def worst(name: str) -> float:
+    return -np.inf if METRICS.part(name).GOAL == "max" else np.inf
 
 
 def scene_mean(values: np.ndarray, scenes: Sequence[str], metrics: Sequence[str]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ablate.events import Ended, EventWriter, Measured, Started, read
 from ablate.records import Status, TrialFolder
 from trainers import streams
-from trainers.evaluate import scene_mean, score
+from trainers.evaluate import Scorer
 
 BATCH = 16
 LAMBDA = 100.0  # pix2pix's weight of L1: `g_l1` compares with its logged G_L1
@@ -49,7 +49,7 @@ def run(folder: Path) -> None:
 
 
 def measure(cache: Path, *, metrics: Sequence[str], split: str) -> dict[str, float]:
-    """Scene means of every metric and of the weighted L1, as `<reference>/<metric>` and `<reference>/g_l1`."""
+    """Every metric and the weighted L1, as `<reference>/<metric>` and `<reference>/g_l1`."""
     from trainers.tiles import Tiles
 
     return compare(Tiles.open(cache), metrics=metrics, split=split)
@@ -58,15 +58,14 @@ def measure(cache: Path, *, metrics: Sequence[str], split: str) -> dict[str, flo
 def compare(tiles, *, metrics: Sequence[str], split: str) -> dict[str, float]:
     """As `measure`, on opened tiles."""
     chosen, train = tiles.split(split), tiles.split("train")
-    scenes = [tiles.scenes[index] for index in chosen]
-    columns = list(dict.fromkeys([*metrics, "mae"]))
+    scorer = Scorer(tiles, chosen, metrics=list(dict.fromkeys([*metrics, "mae"])), batch=BATCH)
     values: dict[str, float] = {}
     for name, predict, source in (
         ("mean_colour", mean_colour(tiles, train), tiles),
         ("linear_map", linear_map(tiles, train), tiles),
         ("random_partner", lambda partner: partner, Partners(tiles, chosen, train)),
     ):
-        means = scene_mean(score(predict, source, chosen, metrics=columns, batch=BATCH), scenes, columns)
+        means = scorer.score(predict, source).means()
         values |= {f"{name}/{metric}": means[metric] for metric in metrics}
         values[f"{name}/g_l1"] = LAMBDA * 2 * means["mae"]  # images span 2 in [-1, 1], and 1 in the metric
     return values

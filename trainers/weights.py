@@ -1,7 +1,6 @@
-"""Files of published weights: found by name, known by their sha256, downloaded where that is allowed.
+"""Reading files of published weights: known by their sha256, downloaded where that is allowed.
 
-A study names no path, since a path is no part of what determines a trial's numbers: it names a hash, and
-the file lies under a name that carries the hash's first digits (torch.hub's convention) in one of `folders()`.
+Which files there are and where they lie: `trainers.weightfiles`.
 """
 
 from __future__ import annotations
@@ -9,46 +8,22 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import http.client
-import os
 import pickle
 import socket
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from trainers.pairs import DataError
+from trainers.weightfiles import VARIABLE, VGG19, WeightsFile, folders, found, local, missing
 
-VARIABLE = "ABLATE_WEIGHTS"
+__all__ = ["VARIABLE", "VGG19", "WeightsFile", "folders", "load", "local", "present", "read"]
+
 PATIENCE = 30  # seconds without an answer; a firewall that drops packets would hold a rank for minutes
-
-
-@dataclass(frozen=True)
-class WeightsFile:
-    """A state dict on disk. `sha256` is in lower case; a public file may state its first digits only."""
-
-    name: str
-    sha256: str
-    url: str | None = None
-
-
-# torchvision.models.VGG19_Weights.IMAGENET1K_V1 (548 MB), stated here so that training needs no torchvision.
-VGG19 = WeightsFile("vgg19-dcbb9e9d.pth", "dcbb9e9d", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth")
-
-
-def local(network: str, sha256: str) -> WeightsFile:
-    """The file that holds somebody's own weights of `network`."""
-    return WeightsFile(f"{network}-{sha256[:8]}.pth", sha256)
-
-
-def folders() -> list[Path]:
-    """Where weights are looked for, in this order: $ABLATE_WEIGHTS if it is set, then torch.hub's cache."""
-    named = os.environ.get(VARIABLE)
-    return [*([Path(named).expanduser().absolute()] if named else []), Path(torch.hub.get_dir()) / "checkpoints"]
 
 
 def load(file: WeightsFile, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -57,8 +32,22 @@ def load(file: WeightsFile, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     Raises DataError, which says what to put where, if the file is missing and can't be downloaded, has
     another hash, or lacks one of the tensors.
     """
-    path = _found(file) or _downloaded(file)
+    path = found(file) or _downloaded(file)
     _check_hash(path, file)
+    return read(path, shapes)
+
+
+def present(file: WeightsFile) -> Path:
+    """Where the file lies, its hash checked. Raises DataError if it is missing (it is not downloaded) or another."""
+    path = found(file)
+    if path is None:
+        raise DataError(missing(file))
+    _check_hash(path, file)
+    return path
+
+
+def read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """As `load`, from the file at `path`, whatever its hash."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
@@ -66,14 +55,10 @@ def load(file: WeightsFile, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     return {name: _tensor(state, name, shape, path) for name, shape in shapes.items()}
 
 
-def _found(file: WeightsFile) -> Path | None:
-    return next((path for folder in folders() if (path := folder / file.name).is_file()), None)
-
-
 def _downloaded(file: WeightsFile) -> Path:
     """The file in torch.hub's cache, fetched by one process while the others wait."""
     if file.url is None:
-        raise DataError(_missing(file))
+        raise DataError(missing(file))
     folder = folders()[-1]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,16 +68,7 @@ def _downloaded(file: WeightsFile) -> Path:
                 torch.hub.download_url_to_file(file.url, str(path), file.sha256, progress=False)
             return path
     except (OSError, http.client.HTTPException, RuntimeError) as error:
-        raise DataError(f"{_missing(file)} Downloading {file.url} failed: {_brief(error)}.") from error
-
-
-def _missing(file: WeightsFile) -> str:
-    digits = "sha256" if len(file.sha256) == 64 else "a sha256 that begins with"
-    where = " or ".join(map(str, folders()))
-    return (
-        f"the weights {file.name} ({digits} {file.sha256}) are missing: put that file into {where}, or into a folder "
-        f"of your choice and set {VARIABLE} to it."
-    )
+        raise DataError(f"{missing(file)} Downloading {file.url} failed: {_brief(error)}.") from error
 
 
 @contextmanager

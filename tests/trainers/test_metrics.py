@@ -1,9 +1,14 @@
-"""Laws over all metrics, other libraries' values, and the scoring of tiles."""
+"""Laws over all metrics per image, other libraries' values, and the scoring of tiles.
+
+Metrics of sets: test_set_metrics.py.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -11,17 +16,22 @@ import torch
 from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from tests.trainers import published
 from tests.trainers.two_ranks import on_two_ranks
-from trainers.evaluate import scene_mean, score
+from trainers.availability import unavailable
+from trainers.evaluate import Scorer, of_sets, scene_mean
 from trainers.families import METRICS
 from trainers.generators import unet
 from trainers.masks import fill
+from trainers.metrics import _alexnet, lpips, ms_ssim
+from trainers.pairs import DataError
 from trainers.tiles import Tiles
 from trainers.vision import import_torchvision
 
-NAMES = METRICS.names()
+NAMES = [name for name in METRICS.names() if not of_sets(name)]
 SIDE, BATCH = 192, 3  # multi-scale metrics need 161 px
 any_metric = pytest.mark.parametrize("name", NAMES)
+pytestmark = pytest.mark.usefixtures("with_alexnet")
 
 
 def metric(name: str):
@@ -52,7 +62,7 @@ def better(name: str, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 # -- laws ---------------------------------------------------------------------------------------
 
 
-@any_metric
+@pytest.mark.parametrize("name", METRICS.names())
 def test_a_metric_says_what_is_better_and_what_it_is_called(name):
     part = METRICS.part(name)
     assert part.GOAL in ("max", "min")
@@ -126,6 +136,74 @@ def test_ssim_agrees_with_scikit_image():
         for a, b in zip(fake.numpy(), real.numpy(), strict=True)
     ]  # fmt: skip
     assert metric("ssim")(fake, real, everywhere(real)).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_ms_ssim_is_that_of_piq(bands):
+    import_torchvision()
+    from piq import multi_scale_ssim
+
+    real = images(0, bands=bands)
+    fake = 0.7 * real + 0.3 * images(1, bands=bands)
+    expected = multi_scale_ssim(fake, real, data_range=1.0, reduction="none")
+    found = metric("ms_ssim")(fake, real, everywhere(real))
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-4)
+    assert 0.1 < found.min() and found.max() < 0.99
+
+
+def test_ms_ssim_needs_161_pixels_and_says_so_before_it_is_computed():
+    assert unavailable("ms_ssim", tile=160) == "it needs tiles of at least 161 px; the tile is 160 px"
+    assert unavailable("ms_ssim", tile=161) is None
+    small = images(0, side=ms_ssim.SMALLEST)
+    assert metric("ms_ssim")(small, small, everywhere(small)).tolist() == pytest.approx([1] * BATCH)
+    with pytest.raises(ValueError, match="161"):
+        metric("ms_ssim")(small[..., 1:, 1:], small[..., 1:, 1:], everywhere(small)[..., 1:, 1:])
+
+
+@pytest.mark.parametrize("side", [lpips.SMALLEST, 64, SIDE])
+def test_lpips_is_that_of_its_authors(side):
+    import_torchvision()
+    package = pytest.importorskip("lpips", reason="the authors' package is not installed: pip install lpips")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = package.LPIPS(net="alex", pnet_rand=True, verbose=False)
+    state = published.alexnet()
+    layers = [layer for part in (getattr(theirs.net, f"slice{n}") for n in range(1, 6)) for layer in part]
+    convolutions = [layer for layer in layers if isinstance(layer, torch.nn.Conv2d)]
+    for at, layer in zip(_alexnet.CONVOLUTIONS, convolutions, strict=True):
+        layer.weight.data, layer.bias.data = state[f"{at.key}.weight"], state[f"{at.key}.bias"]
+    fake, real = images(0, side=side), images(1, side=side)
+    with torch.no_grad():
+        expected = theirs(fake, real, normalize=True).flatten()
+    torch.testing.assert_close(metric("lpips")(fake, real, everywhere(real)), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_lpips_weighs_channels_by_its_authors_numbers():
+    sha = hashlib.sha256(lpips.CHANNELS.read_bytes()).hexdigest()
+    assert sha == "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"  # of lpips 0.1.4, v0.1/alex.pth
+    assert "Redistribution" in (lpips.CHANNELS.parent / "LICENSE").read_text()
+    theirs = torch.load(lpips.CHANNELS, map_location="cpu", weights_only=True)
+    assert sum(weight.numel() for weight in theirs.values()) == 1152
+
+
+def test_lpips_reads_three_bands_or_one_as_grey():
+    five, grey = images(0, bands=5), images(1, bands=1)
+    other = torch.cat([five[:, :3], images(2, bands=2)], dim=1)
+    mask = everywhere(five)
+    assert metric("lpips")(five, other, mask).tolist() == [0] * BATCH
+    fake = images(2, bands=1)
+    threefold = metric("lpips")(*(x.expand(-1, 3, -1, -1) for x in (fake, grey)), mask)
+    torch.testing.assert_close(metric("lpips")(fake, grey, mask), threefold)
+    with pytest.raises(DataError, match="three optical bands"):
+        metric("lpips")(five[:, :2], five[:, :2], mask)
+    assert unavailable("lpips", tile=64, bands=2) == "it reads three optical bands (or one as grey); the images have 2"
+
+
+def test_lpips_needs_31_pixels():
+    small = images(0, side=lpips.SMALLEST - 1)
+    assert "31 px" in unavailable("lpips", tile=30)
+    with pytest.raises(RuntimeError):
+        metric("lpips")(small, small, everywhere(small))
 
 
 def test_mae_and_sam_agree_with_numpy_on_valid_pixels():
@@ -238,13 +316,13 @@ def network() -> torch.nn.Module:
     return unet.build(part, tile=TILE, bands_in=2, bands_out=3, generator=generator).eval()
 
 
-METRICS_OF_TILES = ["psnr", "ssim", "mae", "sam", "gmsd", "edge_f1"]
+METRICS_OF_TILES = [name for name in NAMES if name != "ms_ssim"]  # that needs larger tiles
 
 
 def scored(**options) -> np.ndarray:
     torch.set_num_threads(1)
     options = {"metrics": METRICS_OF_TILES, "batch": 3} | options
-    return score(network(), some_tiles(), range(COUNT), **options)
+    return Scorer(some_tiles(), range(COUNT), **options).score(network()).table
 
 
 def test_scores_stand_by_tile_and_metric():
@@ -271,12 +349,13 @@ def test_ranks_score_disjoint_shares():
     assert [np.flatnonzero(share.any(axis=1)).tolist() for share in shares] == [[0, 3], [1, 4], [2, 5]]
 
 
-def job(rank: int) -> np.ndarray:
+def job(rank: int, files: dict[str, str]) -> np.ndarray:
+    published.use(files)
     return scored(rank=rank, ranks=2)
 
 
-def test_every_rank_of_a_group_holds_the_whole_table(tmp_path):
-    for table in on_two_ranks(job, tmp_path):
+def test_every_rank_of_a_group_holds_the_whole_table(tmp_path, with_alexnet):
+    for table in on_two_ranks(job, tmp_path, with_alexnet):
         np.testing.assert_allclose(table, scored(), rtol=1e-6, atol=1e-6)
 
 
@@ -293,8 +372,7 @@ def test_a_network_that_has_diverged_is_infinitely_bad():
     def broken(sar):
         return torch.full((len(sar), 3, *sar.shape[2:]), torch.nan)
 
-    table = score(broken, some_tiles(), range(6), metrics=METRICS_OF_TILES, batch=4)
-    means = scene_mean(table, some_tiles().scenes[:6], METRICS_OF_TILES)
+    means = Scorer(some_tiles(), range(6), metrics=METRICS_OF_TILES, batch=4).score(broken).means()
     for name in METRICS_OF_TILES:
         assert means[name] == (-math.inf if METRICS.part(name).GOAL == "max" else math.inf)
 
