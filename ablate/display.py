@@ -123,6 +123,8 @@ class Display:
         parts.append(f"{result.seconds:.1f} s")
         if result.status is not Status.done and result.why:
             parts.append(result.why)
+        elif result.pathology:
+            parts.append(f"({result.pathology})")
         left = self.seconds_left()
         if left:
             parts.append(f"(about {_duration(left)} left)")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ablate import outcome
+from ablate import outcome, startfiles
 from ablate.events import EventReader, Measured
 from ablate.executor import Executor, Handle
 from ablate.outcome import Next
@@ -160,8 +160,10 @@ class Driver:
     def _write_spec(self, spec: TrialSpec, path: Path) -> None:
         """Written once: a trial that is taken up again finds the same bytes."""
         if not path.exists():
-            cache = f"../../../cache/{spec.data}"
-            document = {"spec": spec.to_json(), "metrics": list(self.plan.metrics), "cache": cache}
+            cache = "../../../cache"
+            start = {role: f"{cache}/{place}" for role, place in startfiles.for_worker(spec.recipe).items()}
+            document = {"spec": spec.to_json(), "metrics": list(self.plan.metrics), "cache": f"{cache}/{spec.data}"}
+            document |= {"start": start} if start else {}
             write_atomically(path, json.dumps(document, indent=1))
 
     def _advance(self, running: Running) -> None:

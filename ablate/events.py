@@ -44,6 +44,7 @@ class Measured(Event):
     images: int  # pairs that the generator has been updated on
     split: str  # train, validation or test
     values: Mapping[str, float]
+    mode: str = ""  # of evaluation, where a split other than train was scored: running or paper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,9 @@ class Ended(Event):
     status: str
     why: str = ""
     seconds: float = 0.0  # of this attempt
+    diagnosis: str = ""  # of its health: a kind of pathology, healthy, or unjudged where it was too short
+    evidence: Mapping[str, float] = field(default_factory=dict)  # of the diagnosis
+    findings: Mapping[str, str] = field(default_factory=dict)  # kind to message of all that was found
 
 
 LOCK_TRIES, LOCK_PAUSE = 600, 0.05  # a killed writer's lock is gone within a moment
@@ -107,8 +111,8 @@ def from_line(line: str) -> Event:
         raise ValueError(f"not an event: {line[:80]!r}")
     kind = KINDS[document["event"]]
     known = {key: value for key, value in document.items() if key in kind.__dataclass_fields__}
-    if "values" in known:
-        known["values"] = _decode_values(known["values"])
+    for numbers in {"values", "evidence"} & known.keys():
+        known[numbers] = _decode_values(known[numbers])
     try:
         return kind(**known)
     except TypeError as error:
@@ -195,7 +199,7 @@ def first_measurements(events: Iterable[Event]) -> Iterator[Measured]:
         if fresh:
             yield Measured(
                 time=event.time, attempt=event.attempt, step=event.step, images=event.images,
-                split=event.split, values=fresh,
+                split=event.split, values=fresh, mode=event.mode,
             )  # fmt: skip
 
 
@@ -222,6 +226,9 @@ def fold(id: str, events: Iterable[Event], *, why: str = "") -> TrialResult:
         seconds=_seconds(events),
         why=ended.why if ended else (why or "no end was recorded"),
         warnings=tuple(dict.fromkeys(event.message for event in events if isinstance(event, Warned))),
+        diagnosis=ended.diagnosis if ended else "",
+        evidence=ended.evidence if ended else {},
+        findings=ended.findings if ended else {},
     )
 
 

@@ -153,6 +153,7 @@ class MlflowRuns:
         from mlflow.entities import RunTag
 
         facts = {"status": result.status, "why": result.why, "warnings": "\n".join(result.warnings)}
+        facts["diagnosis"] = result.diagnosis
         facts["result"] = _fingerprint(result)
         run = self._runs[key(cell)]
         stale = {name for name in facts if f"ablate.{name}" in run.data.tags}  # of an attempt before `--retry-failed`

@@ -10,6 +10,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 
 from ablate.validate import describe, hints
 from trainers.families import DISCRIMINATORS, GENERATORS, LAYOUTS, METRICS, OBJECTIVES, TERMS, Family
+from trainers.recipe import PLAIN, Timing
 
 HEADINGS: tuple[tuple[str, str, Family], ...] = (
     ("Generators", "`generator: {name: ...}`", GENERATORS),
@@ -27,14 +28,21 @@ def markdown() -> str:
         lines += [f"## {heading}", "", use, ""]
         for name in family.names():
             lines += _part(family, name)
+    lines += ["## Sections of the recipe", ""]
+    for key, options in {**PLAIN, "stages (each)": Timing}.items():
+        lines += _options(f"### {key}", _first_paragraph(options.__doc__), options)
     lines += ["## Metrics", "", "`metric: {name: ...}` and `also: [...]`", "", *_metrics(), ""]
     return "\n".join(lines)
 
 
 def _part(family: Family, name: str) -> Iterator[str]:
     module = family.part(name)
-    yield from (f"### {name}", "", _first_paragraph(module.__doc__), "")
-    rows = list(_rows(module.Options))
+    yield from _options(f"### {name}", _first_paragraph(module.__doc__), module.Options)
+
+
+def _options(heading: str, about: str, options: type) -> Iterator[str]:
+    yield from (heading, "", about, "")
+    rows = list(_rows(options))
     if rows:
         yield from ("| option | allowed | default |", "|---|---|---|", *rows, "")
 
@@ -51,7 +59,7 @@ def _rows(options: type, above: str = "") -> Iterator[str]:
 
 def _default(field: Field) -> str:
     if field.default is not MISSING:
-        return "none" if field.default is None else f"`{_as_yaml(field.default)}`"
+        return "none" if field.default in (None, "") else f"`{_as_yaml(field.default)}`"
     return "required"
 
 
@@ -63,11 +71,12 @@ def _as_yaml(value: object) -> object:
 
 
 def _metrics() -> Iterator[str]:
-    yield from ("| metric | unit | better | what |", "|---|---|---|---|")
+    yield from ("| metric | unit | better | of | what |", "|---|---|---|---|---|")
     for name in METRICS.names():
         part = METRICS.part(name)
         better = "higher" if part.GOAL == "max" else "lower"
-        yield f"| `{name}` | {part.UNIT or '-'} | {better} | {_first_paragraph(part.__doc__)} |"
+        of = "the set" if getattr(part, "SET", False) else "each image"
+        yield f"| `{name}` | {part.UNIT or '-'} | {better} | {of} | {_first_paragraph(part.__doc__)} |"
 
 
 def _first_paragraph(text: str | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ablate import design, machine
+from ablate import design, machine, stages, startfiles
 from ablate.patches import PatchError, differences
 from ablate.problems import Problem, StudyError, dotted
 from ablate.records import SCHEMA, Arm, Cell, TrialSpec, digest
@@ -87,6 +87,7 @@ class Plan:
         document["metric"] = {**metric_facts(study.metric.name), "split": study.metric.split,
                               "smallest_effect": study.metric.smallest_effect}  # fmt: skip
         document["also"] = [metric_facts(name) for name in study.also]
+        document["unavailable"] = [{**metric_facts(name), "why": why} for name, why in study.unavailable.items()]
         document["failure"] = {"score": study.failure.score}
         document["arms"] = [arm.to_json() for arm in self.arms]
         document["cells"] = [{"arm": cell.arm, "seed": cell.seed, "trial": cell.trial} for cell in self.cells]
@@ -98,7 +99,7 @@ class Plan:
         base = self.arms[0].resolved.document
         document["data"] = {"fingerprint": self.specs[self.cells[0].trial].data, "layout": base["data"]["layout"]}
         document["base"] = identity_document(self.arms[0].resolved.recipe)
-        document["warnings"] = list(self.warnings)
+        document["warnings"] = [text for text in self.warnings if text not in _left_out(study)]
         compared = ("metric", "also", "failure", "design", "seeds", "cells", "resources", "data")
         changes = [(arm.name, dict(arm.arm.changes)) for arm in self.arms]
         return {**document, "hash": digest([changes, *(document[key] for key in compared)])}
@@ -135,7 +136,8 @@ def make_plan(study: Study) -> Plan:
         specs.setdefault(spec.id, spec)
         cells.append(Cell(name, seed, spec.id))
     slots = machine.slots(study.resources.slots, ranks=widest, threads=study.resources.threads, device=device)
-    return Plan(study, arms, tuple(cells), specs, data, device, slots, _warnings(study, arms))
+    warnings = (*_warnings(study, arms), *_left_out(study))
+    return Plan(study, arms, tuple(cells), specs, data, device, slots, warnings)
 
 
 def _resolve_arms(study: Study) -> tuple[PlannedArm, ...]:
@@ -163,10 +165,15 @@ def _resolve_arms(study: Study) -> tuple[PlannedArm, ...]:
                 refused.append(levels)
             continue
         base = planned[0].resolved.document if planned else resolved.document
-        planned.append(PlannedArm(arm, resolved, differences(base, resolved.document)))
+        planned.append(PlannedArm(arm, resolved, differences(_readable(base), _readable(resolved.document))))
     if problems:
         raise StudyError(problems)
     return tuple(planned)
+
+
+def _readable(document: dict[str, Any]) -> dict[str, Any]:
+    said = {"stages": stages.in_words(document["stages"]), "start": startfiles.in_words(document["start"])}
+    return {**document, **said}
 
 
 def _without_sync_on_one_rank(document: dict[str, Any], ranks: int) -> dict[str, Any]:
@@ -180,6 +187,10 @@ def _without_sync_on_one_rank(document: dict[str, Any], ranks: int) -> dict[str,
 
 def _problem(study: Study, path: str, message: str) -> Problem:
     return Problem(str(study.source), 0, 0, path, message)
+
+
+def _left_out(study: Study) -> list[str]:
+    return [f"also: {name} is unavailable and left out: {why}" for name, why in study.unavailable.items()]
 
 
 def _warnings(study: Study, arms: tuple[PlannedArm, ...]) -> tuple[str, ...]:

@@ -87,6 +87,9 @@ class TrialResult:
 
     `scores` holds the final validation metrics. `curves` maps (split, key) to rows
     (step, images, value) in the order of steps. `seconds` is training wall time over all attempts.
+    `diagnosis` is a kind of pathology, `healthy`, or `unjudged` where the run was too short, with the readings that
+    show it as `evidence`; `findings` maps the kind of all that was found to a message. Streams of before these
+    were written leave them empty.
     """
 
     id: str
@@ -98,6 +101,14 @@ class TrialResult:
     seconds: float = 0.0
     why: str = ""
     warnings: tuple[str, ...] = ()
+    diagnosis: str = ""
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    findings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def pathology(self) -> str:
+        """What the run suffered from most, as reports count it (`D dominates`); empty where nothing was found."""
+        return self.findings.get(self.diagnosis, "").partition(":")[0]
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,17 @@ from typing import Any
 
 from ablate.patches import PatchError, apply, expanded, plain
 from ablate.problems import no_such, shown
+from ablate.stages import read_stages
+from ablate.startfiles import digests
 from ablate.validate import MAX_ERRORS, Error, defaults, stand_in, validate
 from trainers import rules
 from trainers.families import TERMS, Family
+from trainers.inert import without_inert
 from trainers.options import places
-from trainers.recipe import DEFAULTS, PARTS, PLAIN, Budget, Evaluate, Recipe
+from trainers.recipe import DEFAULTS, PARTS, PLAIN, Budget, Evaluate, Recipe, Start
 
 RANKS = "resources.ranks"  # a level may change it, like a path of the recipe
-KEYS = (*PARTS, "terms", *PLAIN, "batch")
+KEYS = (*PARTS, "terms", *PLAIN, "stages", "batch")
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,13 @@ def document(recipe: Recipe) -> dict[str, Any]:
 
 
 def identity_document(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's part of a trial's identity: the files and folders that it reads are left blank.
+    """The recipe's part of a trial's identity: the files and folders that it reads are left blank; of those that
+    its networks start from, the sha256 stands there.
 
     A worker reads it back with `Recipe.from_document`.
     """
     found = document(recipe)
+    found["start"] |= digests(recipe)
     for path, _, options in rules.parts(recipe):
         node = found
         for key in path:
@@ -94,7 +99,8 @@ class Draft:
         """The recipe, unless a section is missing altogether; then what the rules refuse in it."""
         if any(self.sections.get(key) is None for key in KEYS):
             return
-        self.recipe = Recipe(**self.sections)
+        self.recipe, notes = without_inert(Recipe(**self.sections))
+        self.notes += notes
         refused = rules.refusals(self.recipe, ranks=self.ranks)
         blind = self._unjudged()
         self.errors += [(path, message) for path, message in refused if path[0] not in blind]
@@ -115,6 +121,8 @@ class Draft:
             unjudged.add("batch")
         if any(path[:2] in (("data",), ("data", "tile")) for path, _ in self.errors):
             unjudged |= {"generator", "discriminator", "terms"}  # they fit the tile or don't
+        if unjudged & {"data", "generator", "discriminator"}:
+            unjudged.add("start")  # its weights fit the networks or don't
         return unjudged
 
 
@@ -133,9 +141,10 @@ def attempt(base: Mapping[str, Any], patch: Mapping[str, Any], *, ranks: int = 1
     draft.errors += [((key,), no_such("recipe key", key, KEYS)) for key in unknown]
     for key, family in PARTS.items():
         _add_part(draft, key, family, raw.get(key))
-    _add_terms(draft, raw.get("terms"))
+    draft.add("terms", *_read_terms(raw.get("terms")))
     for key, cls in PLAIN.items():
         _add_plain(draft, key, cls, raw.get(key))
+    _add_stages(draft, raw)
     draft.sections["batch"] = _count(draft, ("batch",), raw.get("batch"), otherwise=1)
     draft.finish()
     return draft
@@ -189,10 +198,10 @@ def _defaults_by_option(family: Family) -> dict[str, list[Any]]:
     return found
 
 
-def _add_terms(draft: Draft, value: Any) -> None:
+def _read_terms(value: Any) -> tuple[dict[str, Any], list[Error]]:
+    """Loss terms by name, with what is wrong; a wrong option is left at its default."""
     if not isinstance(value, Mapping):
-        draft.add("terms", {}, [((), f"expected a mapping such as {{l1: 100}}, found {shown(value)}")])
-        return
+        return {}, [((), f"expected a mapping such as {{l1: 100}}, found {shown(value)}")]
     names = TERMS.names()
     unknown = [name for name in value if name not in names][:MAX_ERRORS]
     errors: list[Error] = [((name,), no_such(TERMS.noun, name, names)) for name in unknown]
@@ -202,7 +211,15 @@ def _add_terms(draft: Draft, value: Any) -> None:
             term, wrong = _term(name, expanded(value[name]))
             terms |= {name: term} if term else {}
             errors += [((name, *path), message) for path, message in wrong]
-    draft.add("terms", terms, errors)
+    return terms, errors
+
+
+def _add_stages(draft: Draft, raw: Mapping[str, Any]) -> None:
+    objective = draft.sections["objective"]
+    start = {"terms": raw.get("terms"), "optimizer": raw.get("optimizer"),
+             "objective": {"adv_weight": getattr(objective, "adv_weight", 1.0)}}  # fmt: skip
+    stages, errors = read_stages(raw.get("stages"), start=start, read_terms=_read_terms)
+    draft.add("stages", stages, errors)
 
 
 def _term(name: str, value: Any) -> tuple[Any | None, list[Error]]:
@@ -220,6 +237,8 @@ def _add_plain(draft: Draft, key: str, cls: type, value: Any) -> None:
     if value is None and key in _EXAMPLES:
         draft.add(key, _STAND_INS[key], [((), f"is missing; expected a mapping such as {_EXAMPLES[key]}")])
         return
+    if cls is Start and isinstance(value, str):
+        value = {"generator": value}
     found, errors = validate(cls, value)
     draft.add(key, found or stand_in(cls, value, errors) or _STAND_INS[key], errors)
 
@@ -236,4 +255,6 @@ def place_paths() -> set[tuple[str, ...]]:
     """Recipe paths of all options that name a file or folder."""
     parts = {(key, place) for key, family in PARTS.items() for name in family.names()
              for place in places(family.options(name))}  # fmt: skip
-    return parts | {("terms", name, place) for name in TERMS.names() for place in places(TERMS.options(name))}
+    plain_sections = {(key, place) for key, cls in PLAIN.items() for place in places(cls)}
+    terms = {("terms", name, place) for name in TERMS.names() for place in places(TERMS.options(name))}
+    return parts | plain_sections | terms

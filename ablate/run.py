@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import shlex
@@ -14,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
-from ablate import machine
+from ablate import machine, startfiles
 from ablate.design import BASE
 from ablate.display import Display
 from ablate.driver import Driver, Interrupt, counts
@@ -25,10 +27,16 @@ from ablate.lock import hold
 from ablate.logs import log_into
 from ablate.outcome import finished
 from ablate.patches import differences
-from ablate.plan import Plan, metric_facts
-from ablate.records import Status, StudyFolder, TrialResult, write_atomically
+from ablate.plan import Plan, PlannedArm, metric_facts
+from ablate.problems import Problem, StudyError, dotted
+from ablate.records import Status, StudyFolder, TrialResult, TrialSpec, write_atomically
 from ablate.tracking import Tracking
 from ablate.yamlfile import write_yaml
+from trainers.availability import caution, unavailable
+from trainers.pairs import DataError
+from trainers.start_rules import band_refusals
+
+log = logging.getLogger(__name__)
 
 SHOWN_DIFFERENCES = 12
 SPLITS = ("train", "validation", "test")
@@ -209,13 +217,49 @@ def prepare_data(plan: Plan, folder: StudyFolder) -> None:
     from trainers.prepare import prepare
 
     prepared = {fingerprint: prepare(options, folder.cache) for fingerprint, options in plan.data.items()}
+    check_bands(plan, prepared)
+    check_metrics(plan, prepared)
+    for arm, spec in specs_of_arms(plan):
+        startfiles.keep(arm.resolved.recipe, spec.recipe, folder.cache)
     base = prepared[plan.specs[plan.cells[0].trial].data]
     rows = json.loads((base / "meta.json").read_text())["tiles"]
-    facts = {}
+    facts: dict[str, Any] = {}
     for noun, names in (("tiles", list(range(len(rows["name"])))), ("scenes", rows["scene"])):
         members = {split: {n for n, s in zip(names, rows["split"], strict=True) if s == split} for split in SPLITS}
         facts[noun] = ", ".join(f"{len(found)} {split}" for split, found in members.items())
+    scored = rows["split"].count(plan.study.metric.split)
+    facts["cautions"] = [said for name in plan.metrics if (said := caution(name, images=scored))]
+    for said in facts["cautions"]:
+        log.warning(said)
     write_atomically(folder.data, json.dumps(facts, indent=1))
+
+
+def check_metrics(plan: Plan, prepared: Mapping[str, Path]) -> None:
+    """Raises DataError for a metric that can't be computed on the bands that the data turned out to have."""
+    for folder in prepared.values():
+        _, bands, tile, _ = json.loads((folder / "meta.json").read_text())["arrays"]["optical"]["shape"]
+        for name in plan.metrics:
+            if why := unavailable(name, tile=tile, bands=bands):
+                raise DataError(f"metric {name} is unavailable: {why}; take it out of `metric` or `also`")
+
+
+def specs_of_arms(plan: Plan) -> Iterator[tuple[PlannedArm, TrialSpec]]:
+    """Every arm with the specification of one of its trials: they differ in their seeds only."""
+    trials = {cell.arm: cell.trial for cell in plan.cells}
+    return ((arm, plan.specs[trials[arm.name]]) for arm in plan.arms)
+
+
+def check_bands(plan: Plan, prepared: Mapping[str, Path]) -> None:
+    """Raises StudyError for every file to start from that was made for other bands than the data has."""
+    problems: dict[str, Problem] = {}  # sentence -> the first arm that it is true of
+    for arm, spec in specs_of_arms(plan):
+        arrays = json.loads((prepared[spec.data] / "meta.json").read_text())["arrays"]
+        sar, optical = (arrays[name]["shape"][1] for name in ("sar", "optical"))
+        for path, message in band_refusals(arm.resolved.recipe, bands_in=sar, bands_out=optical):
+            said = f"{dotted(path)}: {message}"
+            problems.setdefault(said, Problem(str(plan.study.source), 0, 0, f"arm {arm.name}", said))
+    if problems:
+        raise StudyError(problems.values())
 
 
 # -- after ----------------------------------------------------------------------------------------

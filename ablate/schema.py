@@ -14,7 +14,7 @@ from ablate.factors import SLUG
 from ablate.resolve import RANKS
 from ablate.study import MAX_SEED, MAX_SEEDS, SECTIONS, TRAINERS, Resources
 from trainers.families import METRICS, TERMS, Family
-from trainers.recipe import DEFAULTS, PARTS, PLAIN
+from trainers.recipe import DEFAULTS, PARTS, PLAIN, Optimizer, Start, Timing
 
 Schema = dict[str, Any]
 NEEDED = ("name", "metric")
@@ -98,8 +98,21 @@ def _recipe() -> dict[str, Schema]:
         **{key: _family(key, family) for key, family in PARTS.items()},
         "terms": _object({name: _term(name) for name in TERMS.names()}, "Loss terms of the generator with weights."),
         **{key: _options(cls) for key, cls in PLAIN.items()},
+        "start": {"anyOf": [{"type": "string"}, _options(Start)], "description": "Networks to start from: a file."},
+        "stages": {"type": "array", "items": _stage(), "description": "Training in stages, one after another."},
         "batch": {"type": "integer", "minimum": 1, "description": "Pairs a step, over all ranks."},
     }
+
+
+def _stage() -> Schema:
+    """When a stage ends, and what it changes of the one before: whole sections or dotted paths in them."""
+    terms = _object({name: _term(name) for name in TERMS.names()}, "Loss terms of the generator with weights.")
+    changes = {"terms": terms, "optimizer": _options(Optimizer)}
+    weight = {"type": "number", "minimum": 0, "description": "Of the adversarial part in the generator's loss."}
+    return {
+        **_options(Timing), "additionalProperties": False,
+        "properties": {**_options(Timing)["properties"], **changes, **_dotted(changes), "objective.adv_weight": weight},
+    }  # fmt: skip
 
 
 def _family(key: str, family: Family) -> Schema:
@@ -153,7 +166,7 @@ def _dotted(recipe: Mapping[str, Schema]) -> dict[str, Schema]:
         for path, leaf in _places(key, value):
             if leaf and leaf not in found.setdefault(path, []):
                 found[path].append(leaf)
-    names = {f"{key}.{family.key}": [{"enum": family.names()}] for key, family in PARTS.items()}
+    names = {f"{key}.{family.key}": [{"enum": family.names()}] for key, family in PARTS.items() if key in recipe}
     merged = {**found, **names}
     return {path: leaves[0] if len(leaves) == 1 else {"anyOf": leaves} for path, leaves in sorted(merged.items())}
 

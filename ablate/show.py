@@ -8,6 +8,7 @@ from typing import Any
 
 from ablate import events
 from ablate.problems import Problem, StudyError
+from ablate.readings import in_words
 from ablate.records import TrialFolder
 
 APPLY = """\
@@ -16,6 +17,8 @@ from trainers.apply import load_generator
 generator = load_generator({path!r})   # SAR to optical, both in [-1, 1]
 with torch.no_grad():
     optical = generator(torch.zeros(1, generator.bands_in, {tile}, {tile}))"""
+
+UNFLAGGED = {"healthy": "nothing was flagged", "unjudged": "too short a run to be judged"}
 
 
 def find_trial(id: str, runs: Path) -> TrialFolder:
@@ -53,6 +56,7 @@ def trial_document(folder: TrialFolder) -> dict[str, Any]:
         "arms": _arms(folder, spec["id"]),
         "status": str(result.status), "why": result.why, "steps": result.steps, "images": result.images,
         "seconds": round(result.seconds, 2), "scores": dict(result.scores), "health": health,
+        "diagnosis": result.diagnosis, "evidence": dict(result.evidence), "findings": dict(result.findings),
         "warnings": list(result.warnings), "recipe": spec["recipe"], "ranks": spec["ranks"],
         "threads": spec["threads"], "device": spec["device"], "data": spec["data"],
         "folder": str(folder.root), "files": files,
@@ -70,8 +74,9 @@ def describe(document: dict[str, Any]) -> str:
     head = f"{d['id']}  {' = '.join(d['arms'])} · seed {d['seed']} of {d['study']}"
     outcome = f"{d['status']} after {d['steps']} generator updates, {d['images']} images, {d['seconds']:.1f} s"
     lines = [head, outcome + (f": {d['why']}" if d["why"] else "")]
-    lines += ["", "scores (validation)", *_rows(d["scores"]), "", "health (last window)", *_rows(d["health"])]
-    lines += [f"  {warning}" for warning in d["warnings"]]
+    lines += ["", *_diagnosis(d)] if d["diagnosis"] else []
+    lines += ["", "scores (validation)", *_rows(d["scores"]), "", "health (last reading)", *_rows(d["health"])]
+    lines += [f"  {warning}" for warning in d["warnings"] if warning not in d["findings"].values()]
     lines += ["", "recipe", *(f"  {key}: {json.dumps(value)}" for key, value in d["recipe"].items())]
     lines += [f"  ranks: {d['ranks']}, threads: {d['threads']}, device: {d['device']}, data: {d['data']}"]
     lines += ["", f"files in {d['folder']}", *(f"  {name}" for name in d["files"])]
@@ -80,6 +85,14 @@ def describe(document: dict[str, Any]) -> str:
         code = APPLY.format(path=f"{d['folder']}/{generator}", tile=d["recipe"]["data"]["tile"])
         lines += ["", "apply its generator", *(f"  {line}" for line in code.splitlines())]
     return "\n".join(lines)
+
+
+def _diagnosis(d: dict[str, Any]) -> list[str]:
+    """The diagnosis first, then what it was read from in plain words, then what else was found."""
+    said = d["findings"].get(d["diagnosis"]) or UNFLAGGED.get(d["diagnosis"], d["diagnosis"])
+    others = [message for kind, message in d["findings"].items() if kind != d["diagnosis"]]
+    lines = [f"diagnosis: {d['diagnosis']}", f"  {said}", *(f"    {line}" for line in in_words(d["evidence"]))]
+    return lines + (["also found", *(f"  {message}" for message in others)] if others else [])
 
 
 def _rows(values: dict[str, float]) -> list[str]:

@@ -34,14 +34,27 @@ def _trial(folder: TrialFolder, driver_alive: bool) -> dict[str, Any]:
     ended = next((event for event in stream if isinstance(event, events.Ended)), None)
     step = max((event.step for event in stream if isinstance(event, events.Measured)), default=0)
     if ended:
-        return {"state": ended.status, "step": ended.step, "why": ended.why}
-    return {"state": "running" if stream and driver_alive else "waiting", "step": step, "why": ""}
+        said = {"diagnosis": ended.diagnosis, "findings": dict(ended.findings)}
+        return {"state": ended.status, "step": ended.step, "why": ended.why, **said}
+    state = "running" if stream and driver_alive else "waiting"
+    return {"state": state, "step": step, "why": "", "diagnosis": "", "findings": {}}
+
+
+def _health(status: dict[str, Any]) -> list[str]:
+    """What the trials that have ended suffered from most, in one line."""
+    said = Counter(_said(trial) for trial in status["trials"] if trial["diagnosis"])
+    return [f"  health: {', '.join(f'{number} {name}' for name, number in said.most_common())}"] if said else []
+
+
+def _said(trial: dict[str, Any]) -> str:
+    """The diagnosis as reports count it, or `healthy`, or `unjudged`."""
+    return trial["findings"].get(trial["diagnosis"], trial["diagnosis"]).partition(":")[0]
 
 
 def describe(status: dict[str, Any], *, every: bool = False) -> str:
     """The status in a few lines; trials that need a look are named, or `every` one."""
     counts = ", ".join(f"{number} {name}" for name, number in status["counts"].items() if number)
-    lines = [f"{status['study']}: {status['state']}; {len(status['trials'])} trials: {counts}"]
+    lines = [f"{status['study']}: {status['state']}; {len(status['trials'])} trials: {counts}", *_health(status)]
     for trial in status["trials"]:
         name = f"  {trial['arm']} · seed {trial['seed']} ({trial['trial']})"
         if trial["state"] == "running":
@@ -49,7 +62,7 @@ def describe(status: dict[str, Any], *, every: bool = False) -> str:
         elif trial["state"] not in ("done", "waiting"):
             lines.append(f"{name} {trial['state']}: {trial['why']}")
         elif every:
-            lines.append(f"{name} {trial['state']}")
+            lines.append(f"{name} {trial['state']}" + (f", {_said(trial)}" if trial["diagnosis"] else ""))
     if status["state"] == "stopped":
         lines.append(f"  no driver is alive; go on with: ablate run {status['study']}")
     return "\n".join(lines)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 from ablate.factors import Factors, check_slug, read_design, read_factors, read_never
 from ablate.problems import no_such, shown, without_password
 from ablate.records import StudyFolder
-from ablate.resolve import place_paths
+from ablate.resolve import attempt, place_paths
 from ablate.sources import Sources, gather
 from ablate.validate import stand_in, validate
+from trainers.availability import unavailable
 from trainers.families import METRICS
 from trainers.options import Bounds, Count, NonNegative, options
 
@@ -90,6 +91,7 @@ class Study:
     source: Path
     text: dict[str, Any]  # the merged document: as a file it reads back as this study
     warnings: tuple[str, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)  # metric left out of `also` -> why
 
 
 SECTIONS: dict[str, type] = {"metric": Metric, "failure": Failure, "resources": Resources, "tracking": Tracking}
@@ -118,11 +120,14 @@ def load(path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None)
         raise sources.error()
     factors, warnings = read_factors(sources, base, ranks=parts["resources"].ranks)
     design = Design(*read_design(sources, factors))
+    metric = parts["metric"]
+    also, left_out = _available(sources, base, factors, metric=metric.name, also=_also(sources, metric))
     study = Study(
         name=_name(sources), question=_question(sources), trainer=_trainer(sources), base=dict(base),
         factors=factors, never=read_never(sources, factors), design=design,
-        seeds=_seeds(sources), also=_also(sources, parts["metric"]), sets=tuple(sets),
-        source=(cwd / path).resolve(), text=_text(sources.data), warnings=tuple(warnings), **parts,
+        seeds=_seeds(sources), also=also, sets=tuple(sets),
+        source=(cwd / path).resolve(), text=_text(sources.data), warnings=tuple(warnings),
+        unavailable=left_out, **parts,
     )  # fmt: skip
     if sources.problems:
         raise sources.error()
@@ -226,6 +231,30 @@ def _also(sources: Sources, metric: Metric) -> tuple[str, ...]:
     return tuple(str(name) for name in raw)
 
 
+def _available(
+    sources: Sources, base: Mapping[str, Any], factors: Factors, *, metric: str, also: tuple[str, ...]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Those of `also` that can be computed here, and why the others can't; refuses the metric itself if it can't."""
+    asked = [name for name in (metric, *also) if name in METRICS.names()]
+    why: dict[str, str] = {}
+    for data in _data(base, factors):
+        bands = len(data.optical.bands) if data.optical.bands else None
+        reasons = {name: unavailable(name, tile=data.tile, bands=bands) for name in asked if name not in why}
+        why |= {name: reason for name, reason in reasons.items() if reason}
+    if metric in why:
+        sources.refuse(("metric", "name"), f"{metric} is unavailable: {why.pop(metric)}")
+    return tuple(name for name in also if name not in why), why
+
+
+def _data(base: Mapping[str, Any], factors: Factors) -> Iterator[Any]:
+    """The data options of the base and of every level that changes them, where they are right."""
+    levels = [patch for levels in factors.values() for patch in levels.values()]
+    for patch in ({}, *(patch for patch in levels if any(key.split(".")[0] == "data" for key in patch))):
+        draft = attempt(base, patch)
+        if draft.recipe is not None and "data" not in draft.stood_in:
+            yield draft.recipe.data
+
+
 def _make_places_absolute(sources: Sources) -> None:
     """Files and folders named in the study, from where they were written: a file's folder or the current one."""
     places = place_paths()
@@ -242,6 +271,8 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _absolute(value: Any, path: tuple[str, ...], written: tuple, places: set[tuple], sources: Sources) -> Any:
+    if path == ("start",) and isinstance(value, str):
+        value = {"generator": value}
     if isinstance(value, Mapping):
         return {k: _absolute(item, (*path, k), (*written, k), places, sources) for k, item in value.items()}
     if path in places and isinstance(value, str) and value:

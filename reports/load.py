@@ -111,6 +111,7 @@ class Results:
     data: Mapping[str, Any]
     hash: str
     provenance: Mapping[str, Any]
+    unavailable: tuple[tuple[Metric, str], ...] = ()  # metrics that were asked for and could not be computed, and why
 
     @property
     def baseline(self) -> str:
@@ -154,6 +155,7 @@ def load(study_folder: Path) -> Results:
         data={**(plan.get("data") or {}), **(json.loads(folder.data.read_text()) if folder.data.exists() else {})},
         hash=plan.get("hash") or "",
         provenance=json.loads(folder.provenance.read_text()) if folder.provenance.exists() else {},
+        unavailable=tuple((Metric.of(entry), str(entry["why"])) for entry in plan.get("unavailable") or ()),
     )
 
 

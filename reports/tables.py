@@ -89,6 +89,7 @@ def report_json(page: Page) -> str:
         "study": results.name,
         "question": results.question,
         "metric": asdict(results.metric) | {"split": results.split},
+        "unavailable": {metric.name: why for metric, why in results.unavailable},
         "plan": results.hash,
         "trials": {"planned": len(results.all_runs), "settled": sum(not run.missing for run in results.all_runs)},
         "analysis": asdict(page.analysis),

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ablate.records import write_atomically
+from trainers import misregistration
 from trainers.domains import Scaling, detect_sar, has_data, optical_scaling, sar_scaling, storage
 from trainers.families import part_name
 from trainers.layouts._common import Data, Source
@@ -41,9 +42,11 @@ def cut(folder: Path, data: Data, source: Source, *, fingerprint: str) -> None:
     scalings = survey(data, source)
     tiles = _Tiles(folder, data.tile, [len(scaling.low) for scaling in scalings])
     split_of = {scene: split for split, scenes in splits.items() for scene in scenes}
+    shifts = misregistration.shifts(splits["train"], data.misregistration, seed=data.split.seed)
     for pair in source.pairs:
         split = split_of[pair.scene]
-        tiles.add(pair, split, *scaled(pair, source, scalings), stride=source.stride if split == "train" else data.tile)
+        images = scaled(pair, source, scalings, shift=shifts.get(pair.scene))
+        tiles.add(pair, split, *images, stride=source.stride if split == "train" else data.tile)
     arrays = tiles.close()
     _refuse_empty(tiles, splits, data)
     meta = {
@@ -60,6 +63,8 @@ def cut(folder: Path, data: Data, source: Source, *, fingerprint: str) -> None:
         "dropped": tiles.dropped,
         "tiles": tiles.rows,
     }
+    if shifts:
+        meta["misregistration"] = shifts
     meta["warnings"] = _warnings(meta)
     for message in meta["warnings"]:
         log.warning("%s", message)
@@ -124,16 +129,25 @@ def survey(data: Data, source: Source) -> tuple[Scaling, Scaling]:
     )
 
 
-def scaled(pair: Pair, source: Source, scalings: tuple[Scaling, Scaling]):
-    """SAR and optical (B, H, W) in [-1, 1], 0 where masked; where each was clipped; the mask (H, W)."""
+def scaled(
+    pair: Pair, source: Source, scalings: tuple[Scaling, Scaling], *, shift: misregistration.Shift | None = None
+):
+    """SAR and optical (B, H, W) in [-1, 1], 0 where masked; where each was clipped; the mask (H, W).
+
+    With a `shift` the optical image and its nodata are moved; clipped pixels are those of the file.
+    """
     raw = source.read(pair)
     for image, scaling in zip(raw, scalings, strict=True):
         _refuse_other_kind(image, scaling)
     valid = [image.valid & has_data(image.values, scaling.domain) for image, scaling in zip(raw, scalings, strict=True)]
+    values, clipped = zip(
+        *(scaling.apply(image.values) for image, scaling in zip(raw, scalings, strict=True)), strict=True
+    )
+    sar, optical = values
+    if shift is not None:
+        optical, valid[1] = misregistration.moved(optical, valid[1], shift)
     mask = valid[0] & valid[1]
-    results = [scaling.apply(image.values) for image, scaling in zip(raw, scalings, strict=True)]
-    images = [np.where(mask, values, 0) for values, _ in results]
-    return images, [clipped & mask for _, clipped in results], mask
+    return [np.where(mask, image, 0) for image in (sar, optical)], [where & mask for where in clipped], mask
 
 
 def _refuse_other_kind(image: Any, scaling: Scaling) -> None:
@@ -260,4 +274,6 @@ def _warnings(meta: dict[str, Any]) -> list[str]:
         messages.append("no test tile is left")
     if not meta["splits"]["test"]:
         messages.append("no test split")
+    if len(meta.get("misregistration", ())) == 1:
+        messages.append("misregistration moves the only training scene: a shift that never varies can be learnt")
     return messages

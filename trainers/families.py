@@ -8,6 +8,7 @@ imports torch. Its file name is its name in a study. Adding a file adds the part
 from __future__ import annotations
 
 import pkgutil
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib import import_module
@@ -29,6 +30,9 @@ class Family:
 
     def part(self, name: str) -> ModuleType:
         """The module of a part. Raises KeyError, naming what there is."""
+        loaded = sys.modules.get(f"{self.package}.{name}")  # reading the folder again and again would take longer
+        if loaded is not None and not name.startswith("_"):
+            return loaded
         if name not in self.names():
             raise KeyError(f"no such {self.noun}: {name!r}; there are {', '.join(self.names())}")
         return import_module(f"{self.package}.{name}")

@@ -1,11 +1,9 @@
-"""Adam for both networks, and the learning-rate schedule."""
+"""Adam for both networks."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
-
-from trainers.recipe import Optimizer
 
 
 def adam(network: nn.Module, lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
@@ -13,20 +11,14 @@ def adam(network: nn.Module, lr: float, betas: tuple[float, float]) -> torch.opt
     return torch.optim.Adam(network.parameters(), lr=lr, betas=tuple(map(float, betas)), fused=True)
 
 
-def rate_factor(done: int, total: int, constant: float) -> float:
-    """Share of the full learning rate for update number `done` (from 0) of `total`.
-
-    1 for the first `constant` of the budget, then linear to zero (pix2pix: 100 + 100 epochs).
-    """
-    start = constant * total
-    return 1.0 if done < start else (total - done) / (total - start)
+def set_rate(optimizer: torch.optim.Adam, lr: float, betas: tuple[float, float]) -> None:
+    for group in optimizer.param_groups:
+        group["lr"], group["betas"] = lr, tuple(map(float, betas))
 
 
-def set_rates(generator: torch.optim.Adam, discriminator: torch.optim.Adam, part: Optimizer, factor: float) -> None:
-    for group in generator.param_groups:
-        group["lr"] = part.lr * factor
-    for group in discriminator.param_groups:
-        group["lr"] = part.lr * part.lr_ratio * factor
+def forget_moments(optimizer: torch.optim.Adam) -> None:
+    """As if it had not taken a step yet."""
+    optimizer.state.clear()
 
 
 def gradient_norm(network: nn.Module) -> torch.Tensor:

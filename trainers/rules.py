@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from trainers.families import DISCRIMINATORS, GENERATORS, LAYOUTS, OBJECTIVES, TERMS, Family, part_name
+from trainers.stage_rules import stage_refusals
+from trainers.start_rules import start_cautions, start_refusals
 
 if TYPE_CHECKING:
-    from trainers.recipe import Recipe
+    from trainers.recipe import Recipe, Stage
 
-Refusal = tuple[tuple[str, ...], str]  # recipe path and sentence
+Refusal = tuple[tuple[str | int, ...], str]  # recipe path and sentence
 
 SAMPLES_FOR_BATCH_NORM = 4  # per rank; below, its statistics are noise
 EVALUATIONS = 50  # points a metric's curve should have at most
@@ -18,13 +20,16 @@ EVALUATIONS = 50  # points a metric's curve should have at most
 
 def refusals(recipe: Recipe, *, ranks: int) -> list[Refusal]:
     """Why the recipe can't be trained on that many ranks; empty if it can."""
-    rules = (_budget, _evaluation, _updates, _batch, _penalty, _generator_learns, _parts)
+    rules = (_budget, _evaluation, _updates, _batch, _penalty, _schedules, _stages, _start, _generator_learns, _parts)
     return [refusal for rule in rules for refusal in rule(recipe, ranks)]
 
 
 def cautions(recipe: Recipe, *, ranks: int) -> list[str]:
     """What is allowed but probably not meant."""
-    rules = (_small_batch_norm, _weightless_terms, _no_reconstruction, _penalty_betas, _many_evaluations, _doubts)
+    rules = (
+        _small_batch_norm, _weightless_terms, _no_reconstruction, _penalty_betas, _many_evaluations, _one_start,
+        _doubts,
+    )  # fmt: skip
     return [sentence for rule in rules for sentence in rule(recipe, ranks)]
 
 
@@ -68,13 +73,34 @@ def _penalised(recipe: Recipe) -> bool:
     return getattr(recipe.objective, "penalty_weight", 0) > 0
 
 
+def _schedules(recipe: Recipe, ranks: int) -> Iterator[Refusal]:
+    optimizers = [(("optimizer",), recipe.optimizer)]
+    optimizers += [(("stages", index), stage.optimizer) for index, stage in enumerate(recipe.stages)]
+    for path, optimizer in dict((optimizer, (path, optimizer)) for path, optimizer in reversed(optimizers)).values():
+        if optimizer.warm_up > optimizer.constant and optimizer.decay != "none":
+            yield path, f"warm_up {optimizer.warm_up} ends after constant {optimizer.constant}, where the decay begins"
+
+
+def _stages(recipe: Recipe, ranks: int) -> Iterator[Refusal]:
+    if len(recipe.stages) == 1:
+        yield ("stages",), "one stage is the recipe itself: give two or more, or none"
+    elif recipe.stages:
+        yield from stage_refusals(recipe.stages)
+
+
+def _start(recipe: Recipe, ranks: int) -> Iterator[Refusal]:
+    yield from start_refusals(recipe)
+
+
 def _generator_learns(recipe: Recipe, ranks: int) -> Iterator[Refusal]:
-    if recipe.objective.adv_weight == 0 and not _trained_terms(recipe):
-        yield ("terms",), "no loss term has a weight above 0 and objective.adv_weight is 0: the generator can't learn"
+    for index, stage in enumerate(recipe.course):
+        if stage.adv_weight == 0 and not _trained_terms(stage):
+            path = ("stages", index) if recipe.stages else ("terms",)
+            yield path, "no loss term has a weight above 0 and objective.adv_weight is 0: the generator can't learn"
 
 
-def _trained_terms(recipe: Recipe) -> list[str]:
-    return [name for name, term in recipe.terms.items() if term.weight > 0]
+def _trained_terms(stage: Stage) -> list[str]:
+    return [name for name, term in stage.terms.items() if term.weight > 0]
 
 
 def _parts(recipe: Recipe, ranks: int) -> Iterator[Refusal]:
@@ -91,7 +117,7 @@ def _doubts(recipe: Recipe, ranks: int) -> Iterator[str]:
         yield from (caution(options, recipe) if caution else ())
 
 
-def parts(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], Family, Any]]:
+def parts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], Family, Any]]:
     """Recipe path, family and options of every part that the recipe uses."""
     yield ("data",), LAYOUTS, recipe.data
     yield ("generator",), GENERATORS, recipe.generator
@@ -99,6 +125,10 @@ def parts(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], Family, Any]]:
     yield ("objective",), OBJECTIVES, recipe.objective
     for name, term in recipe.terms.items():
         yield ("terms", name), TERMS, term
+    for index, stage in enumerate(recipe.stages):
+        for name, term in stage.terms.items():
+            if term != recipe.terms.get(name):
+                yield ("stages", index, "terms", name), TERMS, term
 
 
 def _small_batch_norm(recipe: Recipe, ranks: int) -> Iterator[str]:
@@ -114,13 +144,13 @@ def _small_batch_norm(recipe: Recipe, ranks: int) -> Iterator[str]:
 
 
 def _weightless_terms(recipe: Recipe, ranks: int) -> Iterator[str]:
-    for name, term in recipe.terms.items():
-        if term.weight == 0:
+    for name in {name: None for stage in recipe.course for name in stage.terms}:
+        if not any(name in _trained_terms(stage) for stage in recipe.course):
             yield f"terms.{name} has weight 0: it is computed and logged, but trains nothing"
 
 
 def _no_reconstruction(recipe: Recipe, ranks: int) -> Iterator[str]:
-    if not _trained_terms(recipe):
+    if not any(_trained_terms(stage) for stage in recipe.course):
         yield "no loss term has a weight above 0: only the discriminator ties the output to its target"
 
 
@@ -137,3 +167,7 @@ def _many_evaluations(recipe: Recipe, ranks: int) -> Iterator[str]:
     count = -(-budget.amount // recipe.evaluate.every)
     if count > EVALUATIONS:
         yield f"evaluate.every {recipe.evaluate.every} gives {count} evaluations a trial; {EVALUATIONS} are plenty"
+
+
+def _one_start(recipe: Recipe, ranks: int) -> Iterator[str]:
+    yield from start_cautions(recipe)

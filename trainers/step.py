@@ -7,18 +7,18 @@ gradient flows through a frozen discriminator.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from trainers.families import OBJECTIVES, TERMS, build
+from trainers.families import OBJECTIVES, TERMS, build, part_name
 from trainers.masks import fill
+from trainers.precision import Arithmetic
 from trainers.ranks import bare
-from trainers.recipe import Recipe
-
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+from trainers.recipe import Recipe, Stage
+from trainers.stages import Course, Weights
 
 
 @dataclass
@@ -30,6 +30,38 @@ class Batch:
     mask: Tensor
 
 
+@dataclass
+class Judged:
+    """A discriminator's loss for the update, its parts as they are logged, and the logits that it gave."""
+
+    loss: Tensor
+    values: dict[str, Tensor]
+    on_real: list[Tensor]
+    on_fake: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A part of the generator's loss. A term's file may say `INPUTS = "features"`: of D, in place of images."""
+
+    loss: Callable[..., Tensor]
+    inputs: str
+
+
+def built_terms(course: Iterable[Stage]) -> list[dict[str, Term]]:
+    """The terms of each stage by name; those that differ in weight alone are one, so that VGG19 is read once."""
+    built: dict[object, Term] = {}
+    for part in (part for stage in course for part in stage.terms.values()):
+        module = TERMS.part(part_name(part))
+        if _weightless(part) not in built:
+            built[_weightless(part)] = Term(module.build(part), getattr(module, "INPUTS", "images"))
+    return [{name: built[_weightless(part)] for name, part in stage.terms.items()} for stage in course]
+
+
+def _weightless(part: object) -> object:
+    return replace(part, weight=0.0)
+
+
 def over_scales(loss: Callable[[Tensor], Tensor], maps: list[Tensor]) -> Tensor:
     """Mean over a multi-scale discriminator's maps and over the batch."""
     return torch.stack([loss(logits).mean() for logits in maps]).mean()
@@ -38,52 +70,85 @@ def over_scales(loss: Callable[[Tensor], Tensor], maps: list[Tensor]) -> Tensor:
 class Steps:
     """The two updates of a recipe. Networks may be DDP-wrapped; values returned are detached."""
 
-    def __init__(self, recipe: Recipe, generator: nn.Module, discriminator: nn.Module):
-        self.generator, self.discriminator = generator, discriminator
+    def __init__(self, recipe: Recipe, generator: nn.Module, discriminator: nn.Module, arithmetic: Arithmetic):
+        self.generator, self.discriminator, self.arithmetic = generator, discriminator, arithmetic
         self.objective = build(OBJECTIVES, recipe.objective)
-        self.adv_weight = recipe.objective.adv_weight
-        self.terms: Mapping[str, tuple[float, Loss]] = {
-            name: (part.weight, build(TERMS, part)) for name, part in recipe.terms.items()
-        }
+        self.terms = built_terms(recipe.course)
 
     def generate(self, batch: Batch) -> Tensor:
-        return fill(self.generator(batch.sar), batch.mask)
+        with self.arithmetic.autocast():
+            fake = self.generator(batch.sar)
+        return fill(fake.float(), batch.mask)
 
-    def discriminator_loss(self, batch: Batch, fake: Tensor, epsilon: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What D minimises (halved), the logged values, and the logits under `logits/...`.
+    def discriminator_loss(self, batch: Batch, fake: Tensor, epsilon: Callable[[], Tensor]) -> Judged:
+        """What D minimises (halved), with the values to log and the logits.
 
-        `epsilon` (B, 1, 1, 1) in [0, 1) places the penalty's points between real and fake. The
+        `epsilon` gives (B, 1, 1, 1) in [0, 1), the penalty's points between real and fake. The
         penalty shares one backward with the logit losses: alone it would leave gradients unreduced.
         """
         fake = fake.detach()
-        on_real = self.discriminator(batch.sar, batch.real)
-        on_fake = self.discriminator(batch.sar, fake)
+        with self.arithmetic.autocast():
+            on_real = self.discriminator(batch.sar, batch.real)
+            on_fake = self.discriminator(batch.sar, fake)
         real_part = over_scales(self.objective.real, on_real)
         fake_part = over_scales(self.objective.fake, on_fake)
         total = real_part + fake_part
         values = {"loss_d": total, "loss_d_real": real_part, "loss_d_fake": fake_part}
         if self.objective.penalty is not None:
             penalty = self.objective.penalty(
-                lambda images: self.discriminator(batch.sar, images), batch.real, fake, epsilon
+                lambda images: self.discriminator(batch.sar, images), batch.real, fake, epsilon()
             ).mean()
             values["loss_d_penalty"] = penalty
             total = total + penalty
-        values |= {"logits/real": on_real, "logits/fake": on_fake}
-        return 0.5 * total, values
+        return Judged(0.5 * total, values, on_real, on_fake)
 
-    def generator_loss(self, batch: Batch, fake: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """What G minimises and the logged values: raw terms under `term/`, weighted under `weighted/`."""
-        frozen = bare(self.discriminator)
-        frozen.requires_grad_(False)
+    def generator_pull(self, batch: Batch, fake: Tensor, course: Course, done: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The gradient of G's loss at its output, for `fake.backward`, and the logged values.
+
+        Raw terms stand under `term/`, weighted ones under `weighted/`. The adversarial part and the terms
+        meet at the output: `square/adversarial` and `square/terms` are the squared norms of their pulls there.
+        """
+        weights = course.weights(done)
+        judge = bare(self.discriminator)
+        judge.requires_grad_(False)
         try:
-            adversarial = over_scales(self.objective.generator, frozen(batch.sar, fake))
+            with self.arithmetic.autocast():
+                features = judge.features(batch.sar, fake)
+            adversarial = over_scales(self.objective.generator, [scale[-1] for scale in features])
+            values = {"loss_g_adv": adversarial}
+            total = weights.adversarial * adversarial
+            pull = torch.autograd.grad(total, fake, retain_graph=True)[0]
+            if weights.adversarial:
+                values["square/adversarial"] = pull.square().sum()
+            weighted = self._weighted_terms(batch, fake, features, course, weights, values)
         finally:
-            frozen.requires_grad_(True)
-        total = self.adv_weight * adversarial
-        values = {"loss_g_adv": adversarial}
-        for name, (weight, term) in self.terms.items():
-            raw = term(fake, batch.real, batch.mask).mean()
-            values |= {f"term/{name}": raw, f"weighted/{name}": weight * raw}
-            total = total + weight * raw
+            judge.requires_grad_(True)
+        if weighted is not None:
+            by_terms = torch.autograd.grad(weighted, fake)[0]
+            values["square/terms"] = by_terms.square().sum()
+            total, pull = total + weighted, pull + by_terms
         values["loss_g"] = total
-        return total, values
+        return pull, values
+
+    def _weighted_terms(self, batch, fake, features, course: Course, weights: Weights, values) -> Tensor | None:
+        """Sum of the weighted terms; each is added to `values`."""
+        total, real_features = None, None
+        for name, weight in weights.terms.items():
+            term = self._term(course.index, name)
+            if term.inputs == "features":
+                real_features = real_features or self._features_of_real(batch)
+                raw = term.loss(features, real_features).mean()
+            else:
+                raw = term.loss(fake, batch.real, batch.mask).mean()
+            values |= {f"term/{name}": raw, f"weighted/{name}": weight * raw}
+            total = weight * raw if total is None else total + weight * raw
+        return total
+
+    def _term(self, stage: int, name: str) -> Term:
+        """A term of the stage, or one of the stage before that is on its way out."""
+        return self.terms[stage].get(name) or self.terms[stage - 1][name]
+
+    @torch.no_grad()
+    def _features_of_real(self, batch: Batch) -> list[list[Tensor]]:
+        with self.arithmetic.autocast():
+            return bare(self.discriminator).features(batch.sar, batch.real)

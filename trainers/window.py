@@ -1,4 +1,4 @@
-"""Logged values between two boundaries of a run."""
+"""Logged values between two readings of a run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from torch import Tensor
 from trainers.health import indicators, logit_sums
 from trainers.ranks import Ranks
 
+SQUARES = "square/"  # squared norms: their root is logged, where it is of use
+
 
 class Window:
-    """Means of the logged values since the last boundary; read from the device once, at its close."""
+    """Means of the logged values since the last reading; read from the device once, at its close."""
 
     def __init__(self, threshold: float | None):
         self.threshold = threshold
@@ -28,10 +30,13 @@ class Window:
         self.logits.append(logit_sums(real, fake, self.threshold))
 
     def close(self, ranks: Ranks) -> dict[str, float]:
-        """Means over the window and over ranks, and the health of its logits."""
+        """Means over the window and over ranks, and the health of its logits and of the generator's pulls."""
         keys = sorted(self.values)
         means = torch.stack([torch.stack(self.values[key]).double().mean() for key in keys])
         values = dict(zip(keys, (ranks.sum(means) / ranks.size).tolist(), strict=True))
+        squares = {key: values.pop(key) for key in keys if key.startswith(SQUARES)}
+        if "square/adversarial" in squares and squares.get("square/terms"):
+            values["health/adversarial_share"] = (squares["square/adversarial"] / squares["square/terms"]) ** 0.5
         if self.logits:
             values |= indicators(ranks.sum(torch.stack(self.logits).sum(0)), threshold=self.threshold)
         self._clear()

@@ -10,7 +10,7 @@ from reports.analysis import Effect
 from reports.failures import exact_p
 from reports.page import Page, predictor
 from reports.scoring import mean_of
-from reports.sections.health import flagged
+from reports.sections.health import DIVERGED, flagged
 from reports.wording import among, both, code, count, escape, listed, p_value
 
 REVERSED = -0.5  # rank correlation from which two metrics are said to disagree
@@ -168,8 +168,11 @@ def _disagreement(page: Page) -> str:
 
 
 def _stability(page: Page) -> str:
-    """Pathologies by counts of runs: what the baseline had, and whether any arm differs from it."""
-    flags = sorted({flag for run in page.results.all_runs for flag in run.flags})
+    """Pathologies by counts of runs: what the baseline had, and whether any arm differs from it.
+
+    Runs that diverged are told as failures.
+    """
+    flags = sorted({flag for run in page.results.all_runs for flag in run.flags} - {DIVERGED})
     said = list(filter(None, (_pathology(page, flag) for flag in flags)))
     return " ".join(["Health:", *said[:3]]) if said else ""
 

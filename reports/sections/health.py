@@ -1,4 +1,4 @@
-"""Pathologies as counts with their exact p, and the last health readings."""
+"""What each run suffered from, pathologies as counts with their exact p, and the last health readings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import statistics
 
 from reports.failures import exact_p
+from reports.load import Run
 from reports.page import Page
 from reports.wording import NOTHING, code, count, escape, listed, p_value, table
 
@@ -15,27 +16,67 @@ READINGS = {
     "health/loss_d_normalised": "D loss (0 floor, 1 blind)",
     "health/separation": "separation (sd)",
     "health/sign_rate": "sign rate",
+    "health/adversarial_share": "adversarial share",
+    "health/output_variance": "output variance",
+    "health/input_use": "input use",
 }
 
-# What a pathology is read from: without it a run shows neither its presence nor its absence.
-EVIDENCE = {"D dominates": "health/accuracy_real"}
+# What a pathology is read from: without any of it a run shows neither its presence nor its absence.
+EVIDENCE = {
+    "D dominates": ("health/accuracy_real", "health/separation"),
+    "D is blind": ("health/loss_d_normalised",),
+    "The signal vanishes": ("health/adversarial_share", "health/output_change"),
+    "The adversarial part overruns": ("health/adversarial_share",),
+    "Gradients explode": ("health/gradient_g",),
+    "G has collapsed": ("health/output_variance",),
+    "G ignores its input": ("health/input_use",),
+    "G copies its input": ("health/input_distance",),
+    "G oscillates": ("health/probe_l1",),
+}
+DIVERGED = "Training diverged"
+UNJUDGED = "unjudged"  # too short a run for its health to be judged
 LEGEND = {
     "health/accuracy_real": "Right: share of patches that D tells correctly.",
     "health/separation": "Separation: D's outputs on real minus on generated patches, in their own sd.",
     "health/sign_rate": "Sign rate: mean sign of D's outputs on real patches; 1 where all are taken for real.",
+    "health/adversarial_share": "Adversarial share: its gradient at G's output over the reconstruction's.",
+    "health/output_variance": "Output variance: over fixed tiles, over the truth's.",
+    "health/input_use": "Input use: G's error over that against another tile's truth; 1 where it ignores the input.",
 }
 
 
 def health(page: Page) -> str:
-    parts = [_counts(page), _readings(page)]
+    parts = [_diagnoses(page), _counts(page), _readings(page)]
     return "\n\n".join(["## Health", *filter(None, parts)])
+
+
+def _diagnoses(page: Page) -> str:
+    """What each run suffered from most; arms of which the same is said on one line."""
+    groups: dict[str, list[str]] = {}
+    for arm in page.order:
+        found: dict[str, list[str]] = {}
+        for run in page.results.of(arm):
+            if run.result and run.result.diagnosis:
+                found.setdefault(run.result.pathology or run.result.diagnosis, []).append(str(run.seed))
+        if found:
+            said = "; ".join(f"{escape(name)}: {', '.join(seeds)}" for name, seeds in sorted(found.items()))
+            groups.setdefault(said, []).append(arm)
+    if not groups:
+        return ""
+    rows = [[listed(arms, most=40), said] for said, arms in groups.items()]
+    note = "What each run suffered from most."
+    if any(map(_unjudged, page.results.all_runs)):
+        note += " `unjudged`: too short a run for a flag, which takes three windows of readings in a row."
+    return f"{note}\n\n{table(['arm', 'diagnosis: seeds'], rows)}"
 
 
 def _counts(page: Page) -> str:
     runs = [run for run in page.results.all_runs if run.result]
     pathologies = sorted({flag for run in runs for flag in run.flags})
     if not pathologies:
-        return f"No pathology was flagged in {count(len(runs), 'run')}."
+        judged = [run for run in runs if not _unjudged(run)]
+        short = f"; {len(runs) - len(judged)} more were too short to be judged" if len(judged) < len(runs) else ""
+        return f"No pathology was flagged in {count(len(judged), 'run')}{short}."
     head = ["pathology", "arm", "seeds with it", "first flagged at update", f"against {code(page.analysis.baseline)}"]
     rows = [row for flag in pathologies for row in _rows(page, flag)]
     note = "Counts of flagged runs. The p are exact, two-sided and not corrected for the number of arms: exploratory."
@@ -66,7 +107,8 @@ def _most_flagged(group: tuple[tuple[int, int], list[str]]) -> tuple[float, int]
 def _line(page: Page, flag: str, arms: list[str], counted: tuple[int, int], versus: str) -> list[str]:
     steps = [run.flags[flag] for arm in arms for run in page.results.of(arm) if flag in run.flags]
     when = NOTHING if not steps else f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)}–{max(steps)}"
-    each = f" in each of {len(arms)} arms" if len(arms) > 1 else ""
+    seeds = [str(run.seed) for run in page.results.of(arms[0]) if flag in run.flags]
+    each = f" in each of {len(arms)} arms" if len(arms) > 1 else f": {', '.join(seeds)}" if seeds else ""
     counts = f"{counted[0]} of {counted[1]}{each}" if counted[1] else "not measured: its reading is not defined here"
     return [escape(flag), listed(arms, most=40), counts, when, versus]
 
@@ -80,10 +122,18 @@ def _versus(counted: tuple[int, int], base: tuple[int, int]) -> str:
 
 def flagged(page: Page, arm: str, flag: str) -> tuple[int, int]:
     """Flagged runs, and runs in which the pathology could have been seen."""
-    key = EVIDENCE.get(flag)
     runs = [run for run in page.results.of(arm) if run.result]
-    runs = [run for run in runs if flag in run.flags or not key or run.curve("train", key)]
+    runs = [run for run in runs if flag in run.flags or (_measured(run, flag) and not _unjudged(run))]
     return sum(flag in run.flags for run in runs), len(runs)
+
+
+def _measured(run: Run, flag: str) -> bool:
+    keys = EVIDENCE.get(flag, ())
+    return not keys or any(run.curve("train", key) for key in keys)
+
+
+def _unjudged(run: Run) -> bool:
+    return run.result is not None and run.result.diagnosis == UNJUDGED
 
 
 def _readings(page: Page) -> str:

@@ -20,6 +20,7 @@ def notes(page: Page) -> str:
         *_shared(page),
         *_inert(page),
         *_warnings(page),
+        *map(escape, page.results.data.get("cautions") or ()),
         *_valueless(page),
         *map(escape, page.analysis.notes),
     ]

@@ -107,7 +107,8 @@ def _exploratory(page: Page) -> str:
     text = "Exploratory: means over finished runs, no intervals and no verdicts. ↑ higher, ↓ lower is better."
     if any(_mark(page, name, metric.name) for name in page.order for metric in also):
         text += " †: trained on this metric or its like, which not every arm was."
-    parts = ["### Other metrics", text, table(head, rows, right=range(1, len(head))), _agreement(page)]
+    missing = [f"{escape(metric.label)}: unavailable: {escape(why)}" for metric, why in page.results.unavailable]
+    parts = ["### Other metrics", text, table(head, rows, right=range(1, len(head))), *missing, _agreement(page)]
     return "\n\n".join(filter(None, parts))
 
 

@@ -78,7 +78,8 @@ def write_trial(folder: StudyFolder, cell: Cell, status: Status = Status.done, *
         tiles = np.full((2, 8, 8, 3), step, np.uint8)
         np.savez(trial.samples / f"{step:06d}.npz", sar=tiles[..., 0], fake=tiles, real=tiles)
         writer.append(Saved, step=step, what="sample", path=f"samples/{step:06d}.npz", sha256="")
-    writer.append(Ended, step=20, images=80, status=status, why="" if status is Status.done else "said so")
+    writer.append(Ended, step=20, images=80, status=status, why="" if status is Status.done else "said so",
+                  diagnosis="" if status is Status.failed else "healthy")  # fmt: skip
     writer.close()
     return read(trial.events)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,14 @@ def test_without_a_terminal_a_trial_is_a_line_at_its_start_and_one_at_its_end():
         "[ 1/66] lr_ratio=half · seed 2  done  gmsd 0.1235  6.1 s  (about 7 min left)",
         "disk: 1.2 GB left",
     ]
+
+
+def test_a_finished_trial_says_what_it_suffered_from():
+    display, stream, _ = plain(total=1)
+    display.started(CELLS[0], 120)
+    found = {"d_dominant": "D dominates: right on 98% of patches"}
+    display.ended(CELLS[0], replace(result_of(CELLS[0]), diagnosis="d_dominant", findings=found))
+    assert stream.getvalue().splitlines()[-1] == "[1/1] base · seed 1  done  gmsd 0.1235  6.1 s  (D dominates)"
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.done])

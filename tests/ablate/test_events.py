@@ -13,6 +13,7 @@ from ablate.records import Status
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 keys = st.sampled_from(["psnr", "term/l1", "health/sign_rate"])
+FOUND = {"d_dominant": "D dominates: right on 98% of patches", "overrun": "The adversarial part overruns: 12 times"}
 
 
 @st.composite
@@ -26,7 +27,13 @@ def streams(draw):
         found.append(events.Measured(time=next(clock), step=step, images=4 * step, split=split, values=values))
     if draw(st.booleans()):
         status = draw(st.sampled_from(["done", "diverged"]))
-        found.append(events.Ended(time=next(clock), step=9, images=36, status=status, why="", seconds=1.0))
+        health = draw(st.sampled_from([{}, {"diagnosis": "healthy"}, {"diagnosis": "d_dominant", "findings": FOUND}]))
+        evidence = draw(st.dictionaries(keys, numbers, max_size=2))
+        found.append(
+            events.Ended(
+                time=next(clock), step=9, images=36, status=status, why="", seconds=1.0, evidence=evidence, **health
+            )
+        )
     return found
 
 
@@ -114,3 +121,20 @@ def test_seconds_are_the_sum_over_attempts_without_the_time_between():
         return events.Measured(time=time, attempt=attempt, step=1, images=1, split="train", values={"x": 1.0})
 
     assert events.fold("t", [start(0, 1), value(5, 1), start(100, 2), value(103, 2)]).seconds == 8
+
+
+def test_a_diagnosis_is_folded_with_its_evidence_and_named_as_reports_count_it():
+    evidence = {"health/accuracy_real": 0.98, "loss_g": math.inf}
+    end = events.Ended(
+        time=1, step=9, images=36, status="done", diagnosis="d_dominant", evidence=evidence, findings=FOUND
+    )
+    result = events.fold("t", [events.from_line(events.to_line(end))])
+    assert (result.diagnosis, result.evidence, list(result.findings)) == ("d_dominant", evidence, list(FOUND))
+    assert result.pathology == "D dominates"
+
+
+def test_an_end_of_before_there_were_diagnoses_still_folds():
+    line = '{"event":"ended","time":1,"attempt":1,"step":9,"images":36,"status":"done","why":"","seconds":1.0}\n'
+    result = events.fold("t", [events.from_line(line)])
+    assert result.status is Status.done
+    assert (result.diagnosis, result.evidence, result.findings, result.pathology) == ("", {}, {}, "")

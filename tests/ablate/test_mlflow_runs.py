@@ -157,6 +157,7 @@ def test_only_a_done_trial_has_final_scores_and_only_a_failed_one_is_failed(fold
     run = runs_of(client)["base/1"]
     assert run.info.status == ("FAILED" if status is Status.failed else "FINISHED")
     assert run.data.tags["ablate.status"] == status
+    assert run.data.tags.get("ablate.diagnosis") == (None if status is Status.failed else "healthy")
     assert ("psnr" in run.data.metrics) == (status is Status.done)
     assert run.data.tags.get("ablate.why", "") == ("" if status is Status.done else "said so")
 

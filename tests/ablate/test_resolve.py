@@ -46,7 +46,9 @@ def whole_part(key: str, name: str) -> dict:
 
 def test_the_empty_patch_fills_in_every_default():
     document = resolve(BASE, {}).document
-    assert document["optimizer"] == {"lr": 2e-4, "lr_ratio": 1.0, "betas": [0.5, 0.999], "constant": 0.5}
+    assert document["optimizer"] == {
+        "lr": 2e-4, "lr_ratio": 1.0, "betas": [0.5, 0.999], "warm_up": 0.0, "constant": 0.5, "decay": "linear",
+    }  # fmt: skip
     assert document["terms"] == {"l1": {"weight": 100.0}}
     assert document["data"]["layout"] == "synthetic" and document["objective"]["smoothing"] == [1.0, 0.0]
 

@@ -474,9 +474,9 @@ def test_a_huge_wrong_study_is_refused_within_two_seconds(folder, what):
 def test_a_large_study_is_read_within_two_seconds(folder):
     levels = "".join(f"    l{n}: {{optimizer.lr: {n + 1}e-6}}\n" for n in range(490) if n != 199)
     path = write(folder, changed("  lr_ratio:\n", f"  many:\n{levels}  lr_ratio:\n"))
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(load(path).factors["many"]) == 489
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_checking_a_study_imports_neither_torch_nor_other_heavy_libraries(folder):

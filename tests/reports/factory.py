@@ -90,6 +90,13 @@ def _arm(name: str) -> dict:
     }  # fmt: skip
 
 
+KINDS = {"D dominates": "d_dominant", "Training diverged": "diverged", "G has collapsed": "collapsed"}
+ENDS = {
+    "diverged": "Training diverged: not finite: loss_g",
+    "collapsed": "G has collapsed: its output varies over tiles by 1.0% of the truth's, for 3 windows in a row",
+}
+
+
 def _trial(root: Path, path: Path, score, metric: str, flag) -> None:
     root.mkdir(parents=True)
     writer = EventWriter(path, clock=lambda: 0.0)
@@ -100,14 +107,17 @@ def _trial(root: Path, path: Path, score, metric: str, flag) -> None:
         share = step / 120
         writer.append(Measured, step=step, images=4 * step, split="train", values={
             "loss_d": 1.4 - share, "loss_g_adv": 0.7 + share, "health/accuracy_real": 0.6 + 0.3 * share,
-            "health/accuracy_fake": 0.5 + 0.4 * share})  # fmt: skip
+            "health/accuracy_fake": 0.5 + 0.4 * share, "health/output_variance": 0.1 + 0.5 * share})  # fmt: skip
         writer.append(Measured, step=step, images=4 * step, split="validation", values={
             metric: final - (1 - share) * abs(final) * 0.2, "gmsd": 0.3 - 0.02 * share - 0.001 * (final - 17)}
             | ({metric: final} if share == 1 else {}))  # fmt: skip
-    if flag:
-        writer.append(Warned, step=flag[1], message=flag[0])
+    message = flag[0] if flag else ENDS.get(score, "") if isinstance(score, str) else ""
+    if message:
+        writer.append(Warned, step=flag[1] if flag else 48, message=message)
+    kind = KINDS.get(message.partition(":")[0], "healthy")
+    health = {"diagnosis": kind, "findings": {kind: message} if message else {}}
     if goes:
-        writer.append(Ended, step=120, images=480, status="done", seconds=5.0)
+        writer.append(Ended, step=120, images=480, status="done", seconds=5.0, **health)
     elif score == "broken":
         (root / "error.0.json").write_text(json.dumps({"message": "killed"}))
     elif score != "running":
@@ -115,9 +125,10 @@ def _trial(root: Path, path: Path, score, metric: str, flag) -> None:
             "diverged": "not finite at update 48: loss_g",
             "failed": "rank 1 was ended by SIGKILL; resumed 5 times",
             "arm": "arm: OutOfMemoryError at batch 8",
-        }.get(score, "")
+        }.get(score, message)
         status = "failed" if score == "arm" else score
-        writer.append(Ended, step=48, images=192, status=status, why=why, seconds=2.0)
+        health = {} if status == "failed" else health  # an end that the driver wrote
+        writer.append(Ended, step=48, images=192, status=status, why=why, seconds=2.0, **health)
     writer.close()
 
 

@@ -153,10 +153,66 @@ def test_a_pathology_that_an_arm_gives_no_reading_for_is_not_counted_as_absent(t
         cell["trial"] for cell in json.loads((root / "plan.json").read_text())["cells"] if cell["arm"] == "a=1"
     ]:
         path = root / "trials" / trial / "events.jsonl"
-        path.write_text(path.read_text().replace("health/accuracy_real", "health/separation"))
+        path.write_text(path.read_text().replace("health/accuracy_real", "health/auc"))
     text = written(root)
     assert "| D dominates | `a=1` | not measured" in text
     assert "in 1 of 3 runs of `base` and in 0 of 12 runs of the other arms" in text  # 4 others, without a=1
+
+
+def rewritten(root: Path, arm: str, change) -> None:
+    """Every event of an arm's runs through `change`."""
+    for cell in json.loads((root / "plan.json").read_text())["cells"]:
+        if cell["arm"] == arm:
+            path = root / "trials" / cell["trial"] / "events.jsonl"
+            events = [change(json.loads(line)) for line in path.read_text().splitlines()]
+            path.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def health_of(root: Path) -> str:
+    return written(root).partition("## Health\n")[2].partition("\n## ")[0]
+
+
+def test_each_runs_diagnosis_stands_by_arm_and_seed(tmp_path):
+    flags = {("base", 1): ("D dominates: right on 98%", 60), ("base", 3): ("D dominates: right on 99%", 60)}
+    section = health_of(study(tmp_path, table(ARMS, 3), flags=flags))
+    assert "| `base` | D dominates: 1, 3; healthy: 2 |" in section
+    assert "| D dominates | `base` | 2 of 3: 1, 3 | 60 |" in section
+    (others,) = [line for line in section.splitlines() if line.endswith("| healthy: 1, 2, 3 |")]
+    assert all(f"`{arm}`" in others for arm in ARMS if arm != "base")
+
+
+def test_a_run_too_short_to_be_judged_counts_neither_way(tmp_path):
+    root = study(tmp_path, table(ARMS, 3), flags={("base", 1): ("D dominates: right on 98%", 60)})
+    rewritten(root, "a=1", lambda event: event | ({"diagnosis": "unjudged"} if event["event"] == "ended" else {}))
+    section = health_of(root)
+    assert "| `a=1` | unjudged: 1, 2, 3 |" in section
+    assert "| D dominates | `a=1` | not measured" in section
+
+
+def test_streams_of_before_there_were_diagnoses_make_a_report(tmp_path):
+    root = study(tmp_path, table(ARMS, 3))
+    for arm in ARMS:
+        rewritten(root, arm, lambda event: {k: v for k, v in event.items() if k not in ("diagnosis", "findings")})
+    section = health_of(root)
+    assert "No pathology was flagged in 18 runs." in section and "diagnosis" not in section
+
+
+def test_a_collapsed_run_is_an_outcome_of_its_arm_like_a_diverged_one(tmp_path):
+    texts = {}
+    for outcome in ("diverged", "collapsed"):
+        scores = {name: list(row) for name, row in table(ARMS, 3).items()}
+        scores["b=2"][1] = outcome
+        root = study(tmp_path / outcome, scores)
+        texts[outcome] = (root.parent, written(root))
+        assert f"seed 2 {outcome}: " in texts[outcome][1]
+    rankings = [text.partition("## Ranking")[2].partition("\n## ")[0] for _, text in texts.values()]
+    assert rankings[0] == rankings[1] and "2/3" in rankings[0].replace(" ", "")
+    assert "| G has collapsed | `b=2` | 1 of 3: 2 |" in texts["collapsed"][1]
+
+
+def test_nothing_is_ever_called_cured(tmp_path):
+    flags = {("base", seed): ("D dominates: right on 98%", 60) for seed in (1, 2, 3)}
+    assert "cure" not in written(study(tmp_path, table(ARMS, 3), flags=flags)).lower().replace("secure", "")
 
 
 def test_budgets_are_told_once_for_each_kind(tmp_path):
@@ -190,3 +246,21 @@ def test_runs_of_different_code_are_said(tmp_path):
         writer.append(Started, world_size=1, threads=1, device="cpu", versions={"code": code, "torch": "2"})
         writer.close()
     assert "states of the code" in write(folder).read_text()
+
+
+def test_a_metric_that_could_not_be_computed_is_named_with_its_reason(tmp_path):
+    why = "the weights a_b.pth are missing: put that file into /some/folder"
+    left_out = [{"name": "lpips", "label": "LPIPS", "unit": "", "goal": "min", "why": why}]
+    root = study(tmp_path, table(ARMS, 5), unavailable=left_out)
+    text = written(root)
+    assert "LPIPS: unavailable: the weights a\\_b.pth are missing: put that file into /some/folder" in text
+    assert text.count("LPIPS") == 1
+    assert "unavailable" not in written(study(tmp_path / "whole", table(ARMS, 5)))
+
+
+def test_what_the_data_say_about_a_metric_is_a_note(tmp_path):
+    root = study(tmp_path, table(ARMS, 5))
+    facts = {"tiles": "96 train", "cautions": ["FID is of 96 images, fewer than 2,048"]}
+    (root / "data.json").write_text(json.dumps(facts))
+    notes = written(root).partition("## Notes")[2]
+    assert "- FID is of 96 images, fewer than 2,048" in notes

@@ -2,126 +2,247 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.trainers import tiny
 from tests.trainers.two_ranks import on_two_ranks
-from trainers.families import OBJECTIVES
+from trainers.families import DISCRIMINATORS, GENERATORS, OBJECTIVES, part_name
 from trainers.masks import fill
-from trainers.ranks import Ranks, bare
-from trainers.train import Trial
+from trainers.precision import Arithmetic
+from trainers.ranks import Ranks
+from trainers.recipe import Compute, Ema, Recipe, Timing
+from trainers.training import Training
 
 NORMS = ("none", "instance", "batch", "sync_batch", "spectral")
-BATCH_NORMS = ("batch", "sync_batch")
-COMBINATIONS = [
-    (objective, norm)
-    for objective, norm in product(OBJECTIVES.names(), NORMS)
-    if not (objective == "wgan_gp" and norm in BATCH_NORMS)  # refused: the penalty of a coupled batch is another one
-]
-# Plain batch norm sees half the batch on each of two ranks: another function, by design.
-EQUAL = [pair for pair in COMBINATIONS if pair[1] != "batch"]
-LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-5
+RATIOS = ((1, 1), (2, 1), (1, 2))  # generator : discriminator
+PRECISIONS = ("fp32", "bf16")  # of those that a CPU knows; tf32 is fp32 there
+SIDE_WITH_DROPOUT = 64  # px: the smallest U-Net with inner blocks has six halvings
+STEPS, UPDATES = 24, 20
+ROUNDING = 1e-7  # of D's pulls on real and fake, up to 1/2 each, which cancel in the bias of its last layer
+FEW = 3  # updates of the rows that differ in objective, norm, ratio and precision alone; all 20 in the slow test
+
+Row = dict[str, Any]
 
 
-UPDATES = [(2, 1), (1, 2), (3, 1), (1, 3)]
+def allowed(objective: str, norm: str) -> bool:
+    """Refused otherwise: the penalty of a coupled batch is another one."""
+    return not (objective == "wgan_gp" and norm in ("batch", "sync_batch"))
 
 
-def recipe(objective: str, norm: str, updates: tuple[int, int] = (1, 1)):
+def row(objective: str, norm: str, ratio: tuple[int, int], precision: str) -> Row:
     # sync_batch in the generator too, wherever the discriminator has it: both directions of the exchange.
-    norm_g = "sync_batch" if norm == "sync_batch" else "instance"
-    return tiny.recipe(
-        objective=objective, norm=norm, norm_g=norm_g, terms=("l1", "ssim", "charbonnier"), updates=updates
-    )
+    return {
+        "objective": objective, "norm": norm, "norm_g": "sync_batch" if norm == "sync_batch" else "instance",
+        "updates": ratio, "compute": Compute(precision=precision), "terms": ("l1", "ssim", "charbonnier"),
+    }  # fmt: skip
 
 
-def first_step(trial: Trial, ranks: Ranks) -> dict[str, torch.Tensor]:
-    """Losses (mean over ranks) and gradients of the first update of D and G, without optimiser steps."""
-    batch = trial._batch(0)
-    fake = trial.steps.generate(batch)
-    loss_d, values_d = trial.steps.discriminator_loss(batch, fake, trial._epsilon(0))
-    loss_d.backward()
-    loss_g, values_g = trial.steps.generator_loss(batch, fake)
-    loss_g.backward()
-    found = {key: value.detach() for key, value in {**values_d, **values_g}.items() if not key.startswith("logits/")}
-    found = {key: ranks.sum(value.double()) / ranks.size for key, value in found.items()}
-    for name, network in (("d", trial.steps.discriminator), ("g", trial.steps.generator)):
-        found |= {f"grad/{name}/{key}": p.grad.clone() for key, p in bare(network).named_parameters()}
+def title(of: Row) -> str:
+    generator, discriminator = of["updates"]
+    return f"{of['objective']} {of['norm']} {generator}:{discriminator} {of['compute'].precision}"
+
+
+PRODUCT = {
+    title(made): made
+    for choice in product(OBJECTIVES.names(), NORMS, RATIOS, PRECISIONS)
+    if allowed(*choice[:2])
+    for made in (row(*choice),)
+}
+# Every objective with every norm; ratios and precisions take turns, so that each meets each objective and norm.
+TURNS = {
+    title(made): made
+    for o, objective in enumerate(OBJECTIVES.names())
+    for n, norm in enumerate(norm for norm in NORMS if allowed(objective, norm))
+    for made in (row(objective, norm, RATIOS[(o + n) % 3], PRECISIONS[(o + n) % 2]),)
+}
+MATCHED = ("l1", "feature_matching")
+FEATURES: dict[str, Row] = {
+    "feature matching, two scales": {"terms": MATCHED, "scales": 2, "norm": "instance"},
+    "feature matching, sync batch": {"terms": MATCHED, "scales": 2, "norm": "sync_batch", "norm_g": "sync_batch"},
+    "feature matching, spectral, bf16": {"terms": MATCHED, "norm": "spectral", "compute": Compute(precision="bf16")},
+    "gated skips, hinge, two D": {"skip": "gated", "objective": "hinge", "updates": (1, 2), "norm": "none"},
+    "wgan_gp, two scales": {"objective": "wgan_gp", "scales": 2, "norm": "instance"},
+    "batch norm in both": {"norm": "batch", "norm_g": "batch"},
+    "average, batch norm in G": {"ema": Ema(decay=0.9), "norm_g": "batch"},
+    "channels last": {"compute": Compute(memory_format="channels_last"), "norm": "spectral"},
+    "stages": {"stages": True, "terms": ("l1",), "norm": "instance"},
+    "dropout": {"dropout": 0.5, "tile": SIDE_WITH_DROPOUT},
+}
+DEFAULT = {**TURNS, **FEATURES}
+PARTS = [f"{family.package}.{name}" for family in (GENERATORS, DISCRIMINATORS) for name in family.names()]
+
+
+def recipe(of: Row) -> Recipe:
+    staged = of.get("stages")
+    made = tiny.recipe(steps=STEPS, **{key: value for key, value in of.items() if key != "stages"})
+    if not staged:
+        return made
+    later = tiny.stage(made, Timing(ramp=0.5, moments="reset"), terms={"ssim": 5, "l1": 2, "feature_matching": 3})
+    return replace(made, stages=(tiny.stage(made, Timing(until=1 / STEPS)), later))
+
+
+def updates_to_compare(of: Recipe) -> int:
+    """Up to the first update of every kind: of G alone, and of a second stage."""
+    return max(of.updates.generator, len(of.course) + (len(of.course) > 1))
+
+
+def still(of: Recipe) -> Recipe:
+    """The recipe at learning rate 0: updates leave their gradients and nothing else."""
+    stages = tuple(replace(stage, optimizer=replace(stage.optimizer, lr=0.0)) for stage in of.stages)
+    return replace(of, optimizer=replace(of.optimizer, lr=0.0), stages=stages)
+
+
+def first_steps(of: Recipe, data: Path, ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Losses (means over ranks) and gradients of the first updates, the networks standing still."""
+    training = tiny.training(still(of), data, ranks)
+    for _ in range(updates_to_compare(of)):
+        training.advance()
+    values = training.window.close(ranks)
+    kinds = ("loss_", "term/", "weighted/", "health/adversarial_share")
+    found = {key: torch.tensor(value) for key, value in values.items() if key.startswith(kinds)}
+    for name, network in (("d", training.discriminator), ("g", training.generator)):
+        found |= {f"grad/{name}/{key}": p.grad.clone() for key, p in network.named_parameters()}
     return found
 
 
-def make(root: str, objective: str, norm: str, ranks: Ranks, updates: tuple[int, int] = (1, 1)) -> Trial:
-    spec = tiny.spec(recipe(objective, norm, updates), ranks=ranks.size)
-    return Trial(tiny.TrialFolder(Path(root)), spec, tiny.METRICS, Path(root) / "cache", ranks)
+def emulated(of: Recipe, data: Path) -> dict[str, torch.Tensor]:
+    """The mean over two ranks that don't know of each other: what plain batch norm gives under DDP, by design."""
+    one, two = (first_steps(of, data, Ranks(rank, 2)) for rank in range(2))  # `close` has halved the losses
+    found = {key: one[key] + two[key] for key in one if not key.startswith("health/")}  # a ratio has no mean
+    return {key: value / 2 if key.startswith("grad/") else value for key, value in found.items()}
 
 
-def after_updates(trial: Trial, updates: int) -> list[torch.Tensor]:
-    """All parameters of both networks after some generator updates."""
+def digest(tensors) -> str:
+    return hashlib.sha256(b"".join(tensor.detach().numpy().tobytes() for tensor in tensors)).hexdigest()
+
+
+def weights_after(training: Training, updates: int) -> dict[str, str]:
+    """Digests of what every rank must hold alike; running statistics only once they are settled."""
     for _ in range(updates):
-        trial._update()
-        trial.step += 1
-    networks = (trial.steps.discriminator, trial.steps.generator)
-    return [p.detach().clone() for network in networks for p in network.parameters()]
+        training.advance()
+    networks = {"generator": training.generator, "discriminator": training.discriminator, "result": training.result}
+    found = {name: digest(network.parameters()) for name, network in networks.items()}
+    training.settle()
+    return found | {f"{name} statistics": digest(network.buffers()) for name, network in networks.items()}
 
 
-def job(rank: int, root: str) -> dict:
-    ranks = Ranks(rank, 2)
-    results = {}
-    for objective, norm in COMBINATIONS:
-        trial = make(root, objective, norm, ranks)
-        results[objective, norm] = {"first": first_step(trial, ranks)}
-        for network in (trial.steps.discriminator, trial.steps.generator):
-            network.zero_grad(set_to_none=True)
-        results[objective, norm]["parameters"] = after_updates(trial, 3)
-    for updates in UPDATES:
-        trial = make(root, "wgan_gp", "spectral", ranks, updates)
-        results[updates] = after_updates(trial, 4)
-    return results
+def data_of(root: Path, of: Recipe) -> Path:
+    return root / f"cache{of.data.tile}"
+
+
+def job(rank: int, root: str, rows: dict[str, Row], updates: dict[str, int]) -> dict[str, dict]:
+    ranks, found = Ranks(rank, 2), {}
+    for name, options in rows.items():
+        of = recipe(options)
+        data = data_of(Path(root), of)
+        first = {} if of.generator.dropout else first_steps(of, data, ranks)
+        found[name] = {"first": first, "weights": weights_after(tiny.training(of, data, ranks), updates[name])}
+    return found
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory) -> tuple[Path, list[dict]]:
-    root = tmp_path_factory.mktemp("ddp")
-    tiny.prepared(root / "cache")
-    return root, on_two_ranks(job, root, str(root))
+def root(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("ddp")
+    for side in (tiny.TILE, SIDE_WITH_DROPOUT):
+        tiny.prepared(folder / f"cache{side}", tile=side)
+    return folder
 
 
-@pytest.mark.parametrize(("objective", "norm"), EQUAL)
-def test_the_first_step_of_two_ranks_has_the_losses_and_gradients_of_one(two, objective, norm):
-    root, results = two
-    alone = first_step(make(str(root), objective, norm, Ranks()), Ranks())
-    for rank in range(2):
-        together = results[rank][objective, norm]["first"]
-        assert together.keys() == alone.keys()
-        for part in ("d", "g"):
-            largest = max(float(value.abs().max()) for key, value in alone.items() if key.startswith(f"grad/{part}/"))
-            for key, value in alone.items():
-                if key.startswith(f"grad/{part}/"):
-                    assert float((together[key] - value).abs().max()) <= GRADIENT_TOLERANCE * largest, key
-        for key, value in alone.items():
+@pytest.fixture(scope="module")
+def two(root, tmp_path_factory) -> list[dict]:
+    return on_two_ranks(job, tmp_path_factory.mktemp("two"), str(root), DEFAULT, {**dict.fromkeys(TURNS, FEW), **dict.fromkeys(FEATURES, UPDATES)})
+
+
+@pytest.fixture(scope="module")
+def two_of_the_product(root, tmp_path_factory) -> list[dict]:
+    return on_two_ranks(job, tmp_path_factory.mktemp("product"), str(root), PRODUCT, dict.fromkeys(PRODUCT, UPDATES))
+
+
+def check_first_steps(root: Path, of: Recipe, together: list[dict]) -> None:
+    plain = "batch" in (of.generator.norm, of.discriminator.norm)
+    expected = (emulated if plain else lambda *a: first_steps(*a, Ranks()))(of, data_of(root, of))
+    tolerance = 2e-2 if of.compute.precision == "bf16" else 1e-5
+    for found in together:
+        assert found.keys() - {"health/adversarial_share"} == expected.keys() - {"health/adversarial_share"}
+        for part in ("grad/d/", "grad/g/"):
+            largest = max(float(value.abs().max()) for key, value in expected.items() if key.startswith(part))
+            assert largest > 0
+            for key, value in expected.items():
+                if key.startswith(part):
+                    assert float((found[key] - value).abs().max()) <= max(tolerance * largest, ROUNDING), key
+        for key, value in expected.items():
             if not key.startswith("grad/"):
-                assert float((together[key] - value).abs()) <= LOSS_TOLERANCE * max(1.0, float(value.abs())), key
+                assert float((found[key] - value).abs()) <= tolerance * max(1.0, float(value.abs())), key
 
 
-@pytest.mark.parametrize(("objective", "norm"), COMBINATIONS)
-def test_all_ranks_hold_equal_weights_after_three_updates(two, objective, norm):
-    _, (first, second) = two
-    pairs = zip(first[objective, norm]["parameters"], second[objective, norm]["parameters"], strict=True)
-    assert all(torch.equal(a, b) for a, b in pairs)
+@pytest.mark.parametrize("name", [name for name, of in DEFAULT.items() if not of.get("dropout")])
+def test_the_first_steps_of_two_ranks_have_the_losses_and_gradients_of_one(root, two, name):
+    check_first_steps(root, recipe(DEFAULT[name]), [rank[name]["first"] for rank in two])
 
 
-@pytest.mark.parametrize("updates", UPDATES)
-def test_all_ranks_hold_equal_weights_whatever_the_update_ratio(two, updates):
-    _, (first, second) = two
-    assert all(torch.equal(a, b) for a, b in zip(first[updates], second[updates], strict=True))
+@pytest.mark.parametrize("name", DEFAULT)
+def test_all_ranks_hold_equal_weights_after_every_kind_of_update(two, name):
+    assert two[0][name]["weights"] == two[1][name]["weights"]
 
 
-def test_a_share_of_the_batch_is_that_part_of_the_global_batch(two):
-    root, _ = two
-    whole = make(str(root), "vanilla", "instance", Ranks())._batch(0)
-    halves = [make(str(root), "vanilla", "instance", Ranks(rank, 2))._batch(0) for rank in range(2)]
-    assert torch.equal(whole.sar, torch.cat([half.sar for half in halves]))
-    assert torch.equal(whole.real, fill(whole.real, whole.mask))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PRODUCT)
+def test_every_objective_norm_ratio_and_precision_is_one_step_and_one_network(root, two_of_the_product, name):
+    first, second = (rank[name] for rank in two_of_the_product)
+    check_first_steps(root, recipe(PRODUCT[name]), [first["first"], second["first"]])
+    assert first["weights"] == second["weights"]
+
+
+def test_the_rows_by_default_meet_every_ratio_and_precision_with_every_objective_and_norm():
+    for key, (values, others) in {
+        "updates": (RATIOS, ("objective",)),
+        "compute": ([Compute(precision=name) for name in PRECISIONS], ("objective", "norm")),
+    }.items():
+        for other in others:
+            met = {(of[other], of[key]) for of in TURNS.values()}
+            assert met >= set(product({of[other] for of in TURNS.values()}, values)), (key, other)
+
+
+def test_the_rows_know_every_network_and_norm():
+    """A new generator or discriminator, or a new norm of one, gets its rows here."""
+    used = recipe({})
+    assert PARTS == [f"trainers.generators.{part_name(used.generator)}", "trainers.discriminators.patchgan"]
+    from typing import get_args, get_type_hints
+
+    kinds = {name: set(get_args(get_type_hints(type(part))["norm"]))
+             for name, part in (("d", used.discriminator), ("g", used.generator))}  # fmt: skip
+    assert kinds == {"d": set(NORMS), "g": {"batch", "instance", "none", "sync_batch"}}
+
+
+def test_tf32_is_fp32_on_a_cpu(root):
+    exact, rounded = (recipe({"compute": Compute(precision=name)}) for name in ("fp32", "tf32"))
+    one, two = (weights_after(tiny.training(of, data_of(root, of)), 3) for of in (exact, rounded))
+    assert one == two
+
+
+def test_a_share_of_the_batch_is_that_part_of_the_global_batch(root):
+    of = recipe({"objective": "wgan_gp"})
+    data = data_of(root, of)
+    whole, *halves = (tiny.training(of, data, ranks).draws for ranks in (Ranks(), Ranks(0, 2), Ranks(1, 2)))
+    assert torch.equal(whole.batch(5).sar, torch.cat([half.batch(5).sar for half in halves]))
+    assert torch.equal(whole.epsilon(5), torch.cat([half.epsilon(5) for half in halves]))
+    batch = whole.batch(0)
+    assert torch.equal(batch.real, fill(batch.real, batch.mask))
+
+
+def test_ranks_drop_out_on_their_own(root):
+    """One seed for all would repeat a mask; each rank and draw has another."""
+    of = recipe({})
+    seen = set()
+    for rank, number in product(range(2), range(3)):
+        tiny.training(of, data_of(root, of), Ranks(rank, 2)).draws.seed_dropout(number)
+        seen.add(torch.initial_seed())
+    assert len(seen) == 6
+    assert Arithmetic(Compute(), torch.device("cpu")).bf16 is False

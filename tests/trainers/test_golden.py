@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ablate import events
 from tests.trainers import tiny
 from trainers import train
 from trainers.families import OBJECTIVES
+from trainers.recipe import Ema, Evaluate, Optimizer, Recipe, Timing
 
 KEPT = Path(__file__).parent / "golden" / "updates.json"
 # Processors differ in the order of their sums; four updates at a high rate keep that below this.
@@ -26,19 +28,35 @@ CASES = {
     "batch norm, two G": {"norm": "batch", "norm_g": "batch", "updates": (2, 1)},
     "all terms": {"terms": ("l1", "charbonnier", "ssim", "gradient")},
     "batch of eight": {"batch": 8},
-}
+    "feature matching, two scales": {"terms": ("l1", "feature_matching"), "scales": 2},
+    "average, warm-up, cosine": {
+        "ema": Ema(decay=0.5), "optimizer": Optimizer(lr=1e-3, warm_up=0.5, decay="cosine"), "norm_g": "batch",
+    },
+    "paper mode": {"norm_g": "batch", "evaluate": Evaluate(every=2, mode="paper")},
+}  # fmt: skip
 
 
-def curves(root: Path, options: dict) -> dict[str, list[float]]:
-    folder = tiny.trial_folder(root, tiny.spec(tiny.recipe(steps=4, every=2, **options)))
+STAGED = "two stages, a ramp"
+
+
+def recipe(name: str) -> Recipe:
+    if name != STAGED:
+        return tiny.recipe(steps=4, **{"every": 2} | CASES[name])
+    base = tiny.recipe(steps=4, every=2)
+    later = tiny.stage(base, Timing(ramp=0.5, moments="reset"), terms={"l1": 2.0, "ssim": 5.0})
+    return replace(base, stages=(tiny.stage(base, Timing(until=0.25)), later))
+
+
+def curves(root: Path, of: Recipe) -> dict[str, list[float]]:
+    folder = tiny.trial_folder(root, tiny.spec(of))
     train.run(folder.root)
     result = events.fold("golden", events.read(folder.events))
     return {f"{split}/{key}": [row[2] for row in rows] for (split, key), rows in sorted(result.curves.items())}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [*CASES, STAGED])
 def test_a_few_updates_give_the_numbers_kept(tmp_path, name):
-    found = curves(tmp_path, CASES[name])
+    found = curves(tmp_path, recipe(name))
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     if os.environ.get("ABLATE_REGENERATE"):
         KEPT.write_text(json.dumps({**kept, name: found}, indent=1, sort_keys=True) + "\n")

@@ -10,9 +10,11 @@ import torch
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
-from trainers.families import TERMS, build
+from trainers.discriminators import patchgan
+from trainers.families import TERMS
+from trainers.families import build as built
 from trainers.masks import fill
-from trainers.terms import charbonnier, gradient, l1, ms_ssim, ssim
+from trainers.terms import charbonnier, feature_matching, gradient, l1, ms_ssim, ssim
 
 WITHOUT_FILES = {"perceptual": {"weights": "random"}}  # where a term's defaults would need one
 PARTS = {name: TERMS.options(name)(**WITHOUT_FILES.get(name, {})) for name in TERMS.names()} | {
@@ -35,6 +37,28 @@ def smallest(name: str) -> int:
 any_term = pytest.mark.parametrize("name", PARTS)
 
 
+def judge(bands: int, *, scales: int = 2):
+    """A discriminator whose features are of order 1, with a condition of its own: images -> features."""
+    part = patchgan.Options(width=4, layers=2, norm="instance", scales=scales)
+    network = patchgan.build(part, bands=1 + bands, generator=torch.Generator().manual_seed(0)).requires_grad_(False)
+    return lambda images: network.features(images[:, :1].detach() * 0 + 0.5, images)
+
+
+def build(name: str):
+    """The term as a function of images and mask: one of features looks through a fixed discriminator."""
+    loss = built(TERMS, PARTS[name])
+    if getattr(TERMS.part(name.split()[0]), "INPUTS", "images") == "images":
+        return loss
+
+    def of_images(fake, real, mask):
+        look = judge(real.shape[1])
+        with torch.no_grad():
+            wanted = look(real)
+        return loss(look(fake), wanted)
+
+    return of_images
+
+
 def images(name: str, seed: int, bands: int = 3) -> torch.Tensor:
     """Smooth pictures with some noise, in [-1, 1]."""
     draw, side = np.random.default_rng(seed), smallest(name)
@@ -54,7 +78,7 @@ def everywhere(like: torch.Tensor) -> torch.Tensor:
 
 @any_term
 def test_a_term_is_least_and_about_zero_where_the_images_are_equal(name):
-    term, real, fake = build(TERMS, PARTS[name]), images(name, 0), images(name, 1)
+    term, real, fake = build(name), images(name, 0), images(name, 1)
     equal, other = term(real, real, everywhere(real)), term(fake, real, everywhere(real))
     assert equal.shape == other.shape == (BATCH,)
     assert equal.abs().max() <= 2e-3
@@ -63,14 +87,14 @@ def test_a_term_is_least_and_about_zero_where_the_images_are_equal(name):
 
 @any_term
 def test_a_term_is_never_negative(name):
-    term, real = build(TERMS, PARTS[name]), images(name, 0)
+    term, real = build(name), images(name, 0)
     for fake in (images(name, 1), -real, real, torch.ones_like(real), -torch.ones_like(real)):
         assert (term(fake, real, everywhere(real)) >= -1e-6).all()
 
 
 @any_term
 def test_gradients_are_finite_everywhere(name):
-    term, real = build(TERMS, PARTS[name]), images(name, 0)
+    term, real = build(name), images(name, 0)
     flat = torch.zeros_like(real)
     other = images(name, 1)
     for fake, target in ((real, real), (-real, real), (other, real), (flat, flat), (flat, real), (real, flat)):
@@ -81,7 +105,7 @@ def test_gradients_are_finite_everywhere(name):
 
 @any_term
 def test_a_small_step_against_the_gradient_lowers_the_term(name):
-    term, real, fake = build(TERMS, PARTS[name]), images(name, 0), images(name, 1).requires_grad_()
+    term, real, fake = build(name), images(name, 0), images(name, 1).requires_grad_()
     before = term(fake, real, everywhere(real)).sum()
     (slope,) = torch.autograd.grad(before, fake)
     after = term(fake.detach() - 1e-3 * slope / slope.abs().max(), real, everywhere(real)).sum()
@@ -90,7 +114,7 @@ def test_a_small_step_against_the_gradient_lowers_the_term(name):
 
 @any_term
 def test_the_order_of_the_batch_does_not_matter(name):
-    term, real, fake = build(TERMS, PARTS[name]), images(name, 0), images(name, 1)
+    term, real, fake = build(name), images(name, 0), images(name, 1)
     order = torch.tensor([2, 0, 1])
     mask = hole(real)
     losses = term(fill(fake, mask), fill(real, mask), mask)
@@ -100,7 +124,7 @@ def test_the_order_of_the_batch_does_not_matter(name):
 
 @any_term
 def test_what_stands_under_the_mask_changes_neither_the_loss_nor_the_gradient(name):
-    term, real, mask = build(TERMS, PARTS[name]), images(name, 0), hole(images(name, 0))
+    term, real, mask = build(name), images(name, 0), hole(images(name, 0))
     losses, slopes = [], []
     for seed in (1, 2):
         fake = torch.where(mask > 0, images(name, 3), images(name, seed)).requires_grad_()
@@ -113,8 +137,13 @@ def test_what_stands_under_the_mask_changes_neither_the_loss_nor_the_gradient(na
 
 @any_term
 def test_one_band_works(name):
-    term, real, fake = build(TERMS, PARTS[name]), images(name, 0, bands=1), images(name, 1, bands=1)
+    term, real, fake = build(name), images(name, 0, bands=1), images(name, 1, bands=1)
     assert term(fake, real, everywhere(real)).shape == (BATCH,)
+
+
+@any_term
+def test_a_term_says_what_it_compares(name):
+    assert getattr(TERMS.part(name.split()[0]), "INPUTS", "images") in ("images", "features")
 
 
 @any_term
@@ -154,7 +183,7 @@ def test_ssim_agrees_with_scikit_image():
 
 @pytest.mark.parametrize("name", ["ssim", "ms_ssim"])
 def test_ssim_is_taken_in_fp32_also_under_autocast(name):
-    term, real, fake = build(TERMS, PARTS[name]), images(name, 0), images(name, 1)
+    term, real, fake = build(name), images(name, 0), images(name, 1)
     expected = term(fake, real, everywhere(real))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         under = term(fake, real, everywhere(real))
@@ -209,3 +238,46 @@ def test_the_gradient_term_compares_scipys_filter_responses(operator, responses)
     expected = np.nanmean(np.where(mask.numpy() > 0, stacked, np.nan), axis=(1, 2, 3))
     term = gradient.build(gradient.Options(operator=operator))
     assert term(fake, real, mask).numpy() == pytest.approx(expected, rel=1e-5)
+
+
+def features_by_hand(tower: torch.nn.Sequential, pair: torch.Tensor) -> list[torch.Tensor]:
+    """What stands behind each LeakyReLU of a tower, and its logits: each computed from the start."""
+    ends = [at + 1 for at, layer in enumerate(tower) if isinstance(layer, torch.nn.LeakyReLU)]
+    return [tower[:end](pair) for end in (*ends, len(tower))]
+
+
+@pytest.mark.parametrize("scales", [1, 2, 3])
+def test_feature_matching_is_pix2pixhds_published_loop(scales):
+    """`Pix2PixHDModel.forward`: feat_weights = 4 / (n_layers_D + 1), D_weights = 1 / num_D, L1 means, no logits."""
+    part = patchgan.Options(width=4, layers=3, norm="instance", scales=scales)
+    network = patchgan.build(part, bands=5, generator=torch.Generator().manual_seed(1))
+    draw = torch.Generator().manual_seed(2)
+    sar, fake, real = (2 * torch.rand(2, bands, 96, 96, generator=draw) - 1 for bands in (2, 3, 3))
+    fake.requires_grad_()
+    published = 0.0
+    pairs = [torch.cat([sar, image], dim=1) for image in (fake, real)]
+    for tower in network.towers:
+        pred_fake, pred_real = (features_by_hand(tower, pair) for pair in pairs)
+        assert len(pred_fake) == part.layers + 2
+        for j in range(len(pred_fake) - 1):
+            share = 4.0 / (part.layers + 1) / scales
+            published = published + share * torch.nn.functional.l1_loss(pred_fake[j], pred_real[j].detach())
+        pairs = [torch.nn.functional.avg_pool2d(pair, 3, 2, 1, count_include_pad=False) for pair in pairs]
+    with torch.no_grad():
+        wanted = network.features(sar, real)
+    ours = feature_matching.build(feature_matching.Options())(network.features(sar, fake), wanted)
+    assert ours.shape == (2,) and feature_matching.Options().weight == 10
+    torch.testing.assert_close(ours.mean(), published, rtol=1e-5, atol=1e-7)
+    one, two = (torch.autograd.grad(loss, fake)[0] for loss in (ours.mean(), published))
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-9)
+
+
+def test_feature_matching_ignores_the_logits_and_is_fp32():
+    draw = torch.Generator().manual_seed(0)
+    layers = [torch.rand(2, 3, 4, 4, generator=draw) for _ in range(2)]
+    logits = [torch.rand(2, 1, 2, 2, generator=draw) for _ in range(2)]
+    term = feature_matching.build(feature_matching.Options())
+    assert torch.equal(term([[layers[0], logits[0]]], [[layers[1], logits[1]]]),
+                       term([[layers[0], logits[1]]], [[layers[1], logits[0]]]))  # fmt: skip
+    half = term([[layers[0].bfloat16(), logits[0]]], [[layers[1].bfloat16(), logits[1]]])
+    assert half.dtype == torch.float32

@@ -1,11 +1,10 @@
-"""One trial from its folder: what it leaves behind, and that an interruption leaves no trace in the numbers."""
+"""One trial from its folder: what it leaves behind, and what damage to it is survived."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-import torch
 
 from ablate import events
 from ablate.records import Status
@@ -13,6 +12,7 @@ from tests.trainers import tiny
 from trainers import train
 from trainers.checkpoint import FINAL, Checkpoints, read
 from trainers.families import OBJECTIVES
+from trainers.training import Training
 
 
 def finish(root, of, **options):
@@ -57,43 +57,17 @@ def test_equal_seeds_give_equal_numbers_and_another_seed_others(tmp_path):
     assert first.scores != other.scores
 
 
-STATEFUL = {
-    "plain": {},
-    "batch norm": {"norm": "batch", "norm_g": "batch"},
-    "spectral": {"norm": "spectral"},
-    "dropout": {"dropout": 0.5},
-    "two G": {"updates": (2, 1)},
-    "two D": {"updates": (1, 2)},
-    "wgan_gp": {"objective": "wgan_gp"},
-}
-
-
-@pytest.mark.parametrize("options", STATEFUL.values(), ids=STATEFUL.keys())
-@pytest.mark.parametrize("stop_after", [2, 4])
-def test_an_interrupted_and_resumed_trial_equals_the_uninterrupted_one_bit_for_bit(tmp_path, options, stop_after):
-    of = tiny.recipe(steps=6, every=3, **options)
-    whole = finish(tmp_path / "whole", of)
-    folder = tiny.trial_folder(tmp_path / "cut", tiny.spec(of))
-    interrupt_after(stop_after, folder)
-    assert Checkpoints(folder.checkpoints).newest()["step"] == stop_after
-    folder.stop.unlink()
-    train.run(folder.root)
-    one, two = (read(f.checkpoints / FINAL)["generator"] for f in (whole, folder))
-    assert all(torch.equal(one[key], two[key]) for key in one)
-    assert result(whole).curves == result(folder).curves
-
-
 def interrupt_after(step: int, folder) -> None:
     """Run the trial with its stop flag raised once `step` updates are done."""
-    update = train.Trial._update
+    advance = Training.advance
 
-    def counted(trial):
-        update(trial)
-        if trial.step + 1 == step:
+    def counted(training):
+        advance(training)
+        if training.done == step:
             folder.stop.touch()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.Trial, "_update", counted)
+        patch.setattr(Training, "advance", counted)
         train.run(folder.root)
     assert not any(isinstance(event, events.Ended) for event in events.read(folder.events))
 

@@ -23,13 +23,26 @@ class PatchGAN(nn.Module):
         self.towers = nn.ModuleList(_tower(bands, width, layers, norm) for _ in range(scales))
 
     def forward(self, sar: Tensor, optical: Tensor) -> list[Tensor]:
+        return [features[-1] for features in self.features(sar, optical)]
+
+    def features(self, sar: Tensor, optical: Tensor) -> list[list[Tensor]]:
+        """What every block of every tower gives, (B, C, h, w) each: after its activation, and the logits last."""
         pair = torch.cat([sar, optical], dim=1)
-        maps = []
+        found = []
         for tower in self.towers:
-            if maps:
+            if found:
                 pair = avg_pool2d(pair, kernel_size=3, stride=2, padding=1, count_include_pad=False)
-            maps.append(tower(pair))
-        return maps
+            found.append(_blockwise(tower, pair))
+        return found
+
+
+def _blockwise(tower: nn.Sequential, images: Tensor) -> list[Tensor]:
+    found = []
+    for layer in tower:
+        images = layer(images)
+        if isinstance(layer, nn.LeakyReLU):
+            found.append(images)
+    return [*found, images]
 
 
 def _tower(bands: int, width: int, layers: int, norm: str) -> nn.Sequential:
@@ -47,7 +60,16 @@ def _tower(bands: int, width: int, layers: int, norm: str) -> nn.Sequential:
 
 
 def _conv(channels_in: int, channels_out: int, *, stride: int, bias: bool) -> nn.Module:
-    return nn.Conv2d(channels_in, channels_out, kernel_size=4, stride=stride, padding=1, bias=bias)
+    return _Convolution(channels_in, channels_out, kernel_size=4, stride=stride, padding=1, bias=bias)
+
+
+class _Convolution(nn.Conv2d):
+    """Its weight is found outside of autocast: on CUDA the power iteration of spectral norm would run in bf16."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):
+            weight = self.weight
+        return self._conv_forward(images, weight, self.bias)
 
 
 def normalise_spectrally(network: nn.Module) -> None:

@@ -75,10 +75,16 @@ class Optical:
 
 @options
 class Data:
-    """What every layout has. `flip` mirrors training tiles left-right, half of them, drawn anew each epoch."""
+    """What every layout has. `flip` mirrors training tiles left-right, half of them, drawn anew each epoch.
+
+    `misregistration` moves the optical images of every training scene against their SAR by that many px, in a
+    direction of the scene's own: a shift that all scenes share would be learnt with the translation. Validation and
+    test scenes stay as they are. Whatever misregistration the data have of themselves comes on top.
+    """
 
     tile: Annotated[int, Bounds(low=32, high=2048)] = 64  # px
     flip: Literal["none", "horizontal"] = "horizontal"
+    misregistration: Annotated[float, Bounds(low=0, high=16)] = 0.0  # px
     split: Split = field(default_factory=Split)
     sar: Sar = field(default_factory=Sar)
     optical: Optical = field(default_factory=Optical)

@@ -25,6 +25,10 @@ class Options:
     critic: Literal["mean", "sum"] = "mean"
 
 
+def inert(part: Options) -> list[tuple[str, str]]:
+    return [("critic", "penalty_weight 0")] if part.penalty_weight == 0 else []
+
+
 def build(part: Options) -> WassersteinGP:
     return WassersteinGP(part.penalty_weight, part.critic)
 

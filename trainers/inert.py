@@ -1,0 +1,70 @@
+"""Settings that a recipe holds but that change nothing in it: they are dropped, and said (no torch).
+
+Every rule here is held to its word by a test: training with the setting and without gives equal numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from typing import Any
+
+from trainers.families import part_name
+from trainers.recipe import Optimizer, Recipe, Stage
+from trainers.rules import parts
+
+Found = Iterator[tuple[str, str]]  # option, and what makes it inert
+
+
+def without_inert(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
+    """The recipe with inert settings at their defaults, and a note for each that said something else."""
+    notes: list[str] = []
+    objective = _dropped(recipe.objective, "objective", _of_part(recipe.objective, recipe), notes)
+    evaluate = _dropped(recipe.evaluate, "evaluate", _of_evaluation(recipe), notes)
+    optimizer = _dropped(recipe.optimizer, "optimizer", _of_optimizer(recipe.optimizer), notes)
+    stages = tuple(_stage(stage, f"stages.{index}", notes) for index, stage in enumerate(recipe.stages))
+    settled = replace(recipe, objective=objective, evaluate=evaluate, optimizer=optimizer, stages=stages)
+    return settled, tuple(dict.fromkeys(notes))
+
+
+def _stage(stage: Stage, where: str, notes: list[str]) -> Stage:
+    said: list[str] = []  # of the optimizer that all stages share, once is enough
+    optimizer = _dropped(stage.optimizer, "optimizer", _of_optimizer(stage.optimizer), said)
+    timing = _dropped(stage.timing, where, _of_timing(stage), notes)
+    notes += said
+    return replace(stage, optimizer=optimizer, timing=timing)
+
+
+def _of_part(options: Any, recipe: Recipe) -> Found:
+    """What the part itself says, by an optional function `inert(options)`."""
+    for _, family, found in parts(recipe):
+        if found is options:
+            yield from getattr(family.part(part_name(options)), "inert", lambda _: ())(options)
+
+
+def _of_evaluation(recipe: Recipe) -> Found:
+    generator = recipe.generator
+    if getattr(generator, "norm", "") not in ("batch", "sync_batch") and not getattr(generator, "dropout", 0):
+        yield "mode", "a generator that has neither batch norm nor dropout"
+
+
+def _of_optimizer(optimizer: Optimizer) -> Found:
+    if optimizer.decay == "none":
+        yield "constant", "decay none"
+    elif optimizer.constant == 1:
+        yield "decay", "constant 1.0"
+
+
+def _of_timing(stage: Stage) -> Found:
+    optimizer = stage.optimizer
+    if (optimizer.decay == "none" or optimizer.constant == 1) and not optimizer.warm_up:
+        yield "schedule", "a learning rate that is constant"
+
+
+def _dropped(options: Any, where: str, inert: Found, notes: list[str]) -> Any:
+    defaults = {field.name: field.default for field in fields(options)}
+    for name, cause in inert:
+        if getattr(options, name) != defaults[name]:
+            notes.append(f"{where}.{name} is inert with {cause}: dropped")
+            options = replace(options, **{name: defaults[name]})
+    return options
