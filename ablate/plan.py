@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from ablate.records import SCHEMA, Arm, Cell, TrialSpec, digest
 from ablate.resolve import Resolved, ResolveError, identity_document, resolve
 from ablate.study import Study
 from trainers.families import METRICS
+from trainers.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def make_plan(study: Study) -> Plan:
     arms = _resolve_arms(study)
     widest = max(arm.resolved.ranks for arm in arms)
     device = machine.device(study.resources.device, ranks=widest)
+    arms = tuple(_noted(arm, device) for arm in arms)
     data: dict[str, Any] = {}
     prints: dict[str, str] = {}  # canonical data options -> fingerprint
     cells, specs = [], {}
@@ -128,10 +130,10 @@ def make_plan(study: Study) -> Plan:
         if key not in prints:
             prints[key] = fingerprint(recipe.data)
             data[prints[key]] = recipe.data
+        ranks = by_name[name].resolved.ranks
+        computed, _ = _as_computed_here(recipe, ranks=ranks, device=device)
         spec = TrialSpec(
-            recipe=_without_sync_on_one_rank(identity_document(recipe), by_name[name].resolved.ranks), seed=seed,
-            ranks=by_name[name].resolved.ranks,
-            threads=study.resources.threads, device=device, data=prints[key],
+            recipe=computed, seed=seed, ranks=ranks, threads=study.resources.threads, device=device, data=prints[key],
         )  # fmt: skip
         specs.setdefault(spec.id, spec)
         cells.append(Cell(name, seed, spec.id))
@@ -176,13 +178,26 @@ def _readable(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, **said}
 
 
-def _without_sync_on_one_rank(document: dict[str, Any], ranks: int) -> dict[str, Any]:
-    """On one rank there is nothing to synchronise: sync_batch is batch norm, and shares its trials."""
-    if ranks > 1:
-        return document
-    same = {key: {**document[key], "norm": "batch"} for key in ("generator", "discriminator")
-            if document[key].get("norm") == "sync_batch"}  # fmt: skip
-    return {**document, **same}
+def _as_computed_here(recipe: Recipe, *, ranks: int, device: str) -> tuple[dict[str, Any], list[str]]:
+    """The recipe's part of a trial's identity, with what the machine makes of it, and a note for each such setting.
+
+    On one rank there is nothing to synchronise, and only CUDA knows tf32: such arms share their trials with those
+    that say plainly what is computed.
+    """
+    document, notes = identity_document(recipe), []
+    for key in ("generator", "discriminator") if ranks == 1 else ():
+        if document[key].get("norm") == "sync_batch":
+            document[key] = {**document[key], "norm": "batch"}
+            notes.append(f"{key}.norm sync_batch is batch on one rank")
+    if device == "cpu" and document["compute"]["precision"] == "tf32":
+        document["compute"] = {**document["compute"], "precision": "fp32"}
+        notes.append("compute.precision tf32 is fp32 on a CPU")
+    return document, notes
+
+
+def _noted(arm: PlannedArm, device: str) -> PlannedArm:
+    _, notes = _as_computed_here(arm.resolved.recipe, ranks=arm.resolved.ranks, device=device)
+    return replace(arm, resolved=replace(arm.resolved, notes=(*arm.resolved.notes, *notes)))
 
 
 def _problem(study: Study, path: str, message: str) -> Problem:

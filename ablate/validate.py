@@ -38,7 +38,9 @@ def validate(cls: type, document: Any) -> tuple[Any | None, list[Error]]:
     for item in found[:MAX_ERRORS]:
         path, message = _in_words(cls, document, item)
         errors.setdefault(path, message)
-    return None, list(errors.items())
+    # Of a union every alternative complains: what is said inside of a mapping is nearer than that it is none.
+    whole = {path[:end] for path in errors for end in range(len(path))}
+    return None, [(path, message) for path, message in errors.items() if path not in whole]
 
 
 def stand_in(cls: type, document: Any, errors: Iterable[Error]) -> Any | None:
@@ -61,8 +63,8 @@ def _in_words(cls: type, document: Any, item: Mapping[str, Any]) -> Error:
     kind = item["type"]
     if kind == "value_error":
         return path, str(item["ctx"]["error"])
-    key = item["loc"][len(path)] if len(item["loc"]) > len(path) else None
     if kind.startswith("missing") and isinstance(value, Mapping):
+        key = item["loc"][-1]  # before it may stand the name of a union's alternative
         return (*path, key), f"is missing; expected {describe(hints(_dataclass(hint))[key])}"
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return path, no_such("option", path[-1], hint)

@@ -17,7 +17,7 @@ LEAST_READINGS = 25  # a whole run below these (about 50 are planned) is too sho
 MEMORY = 2 / (WINDOW + 1)  # weight of a new reading in the moving average of L1: that of a span of one window
 HEALTHY, UNJUDGED = "healthy", "unjudged"
 
-L1, GREY_L1 = "health/probe_l1", "health/grey_l1"
+L1, GREY_L1, VARIANCE = "health/probe_l1", "health/grey_l1", "health/output_variance"
 KEPT = frozenset(f"health/{name}" for pathology in PATHOLOGIES for name in pathology.reads)
 
 
@@ -65,6 +65,7 @@ class Monitor:
         self.readings = self.windows = 0
         self.average: float | None = None  # of L1
         self.best = math.inf
+        self.greatest_variance = 0.0  # over windows
         self.streaks = [0] * len(PATHOLOGIES)
         self.found: dict[int, Finding] = {}  # by place in PATHOLOGIES; -1: not finite
 
@@ -118,7 +119,9 @@ class Monitor:
 
     def _close(self, progress: float) -> None:
         means = _each(self.window, statistics.fmean)
-        seen = Seen(means, self.before, _each(self.early, statistics.median), self._fluctuation(), self._excess())
+        self.greatest_variance = max(self.greatest_variance, means.get(VARIANCE, 0.0))
+        early = _each(self.early, statistics.median)
+        seen = Seen(means, self.before, early, self._fluctuation(), self._excess(), self.greatest_variance)
         self.window, self.before = [], means
         if self.readings / progress < LEAST_READINGS:
             return
@@ -148,6 +151,7 @@ class Monitor:
             "early": self.early, "window": self.window, "before": self.before, "last": self.last,
             "readings": self.readings, "windows": self.windows, "average": self.average,
             "best": None if math.isinf(self.best) else self.best, "streaks": list(self.streaks),
+            "greatest_variance": self.greatest_variance,
             "found": [[place, asdict(finding)] for place, finding in self.found.items()],
         }  # fmt: skip
 
@@ -156,7 +160,7 @@ class Monitor:
         self.before, self.last = dict(state["before"]), dict(state["last"])
         self.readings, self.windows, self.average = state["readings"], state["windows"], state["average"]
         self.best = math.inf if state["best"] is None else state["best"]
-        self.streaks = list(state["streaks"])
+        self.streaks, self.greatest_variance = list(state["streaks"]), state["greatest_variance"]
         self.found = {place: Finding(**finding) for place, finding in state["found"]}
 
 

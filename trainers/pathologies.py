@@ -2,7 +2,7 @@
 
 A rule is asked about means over a window, never about a single reading. The thresholds are conventions, not laws.
 Where a paper has one it is named; the others stand a factor outside of what healthy runs show, from start to end,
-on synthetic scenes at 64 px (tests/trainers/test_sick_gans.py).
+on synthetic scenes at 32 and 64 px (tests/trainers/test_sick_gans.py).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ IMMOBILE = 1e-3  # output change a reading, in units of its error: 5 % over a ru
 COLLAPSED = 0.1  # output variance, in units of the truth's; healthy runs start at 0.01 to 0.1 and rise
 CONSTANT = 1e-3  # output variance of a generator that gives one image; an untrained one has 0.01 and more
 RISING = 1.25  # variance, in units of the window before: one that still grows is learning
+GAINED, LOST = 2.0, 0.5  # variance, in units of its first, and of its greatest: slow learners have gained and not lost
 UNUSED_INPUT, UNUSED_CONTRAST = 0.98, 0.1  # input use, with the contrast of outputs
 COPIED = 0.7  # distance to the SAR input, in units of a uniform image's; healthy runs have 0.86 to 1.25
 SAME_INPUT = 0.01  # sd of the SAR input over tiles, on [-1, 1]: about a grey level of 8 bits
@@ -38,6 +39,7 @@ class Seen:
     early: Mapping[str, float]  # medians over the first 10 % of the budget
     fluctuation: float  # CV of the probe's L1 about its Theil-Sen trend
     excess: float  # moving average of the probe's L1, in units of its best
+    greatest_variance: float  # of any window so far
 
     def __getitem__(self, name: str) -> float:
         return self.means.get(f"health/{name}", math.nan)
@@ -71,12 +73,13 @@ def _immobile(seen: Seen) -> bool:
 
 
 def _collapsed(seen: Seen) -> bool:
-    """Output alike for inputs that differ, and not on its way to differ. An untrained generator that does not
-    move has not collapsed.
+    """Output alike for inputs that differ, where it was not once, and is not on its way to differ. An untrained
+    generator that does not move has not collapsed.
     """
-    if not (seen["output_variance"] < COLLAPSED and seen["input_variation"] > SAME_INPUT):
+    if not (seen["output_variance"] < COLLAPSED and seen["input_variation"] > SAME_INPUT) or _immobile(seen):
         return False
-    return not seen.growth("output_variance") > RISING and not _immobile(seen)
+    lost = seen["output_variance"] < LOST * seen.greatest_variance
+    return lost or not (seen.growth("output_variance") > RISING or seen.change("output_variance") > GAINED)
 
 
 def _input_ignored(seen: Seen) -> bool:

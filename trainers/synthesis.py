@@ -118,7 +118,8 @@ def render(options: Options, index: int) -> Scene:
     cloudy = np.zeros(optical.shape[1:], bool)
     if index in special.cloud:
         optical, cloudy = _under_cloud(rng, optical)
-    shift = _shift(rng, bad=index in special.bad_shift)
+    dy, dx = _shift(rng, bad=index in special.bad_shift)
+    shift = (options.shifts * dy, options.shifts * dx)
     optical = _moved(optical, shift)
     inner = slice(MARGIN, MARGIN + size)
     sar, optical = sar[:, inner, inner].copy(), optical[:, inner, inner]

@@ -6,7 +6,10 @@ import itertools
 
 import pytest
 
+from ablate import machine
+from ablate.plan import make_plan
 from ablate.resolve import resolve
+from ablate.study import load
 from trainers import rules
 from trainers.families import OBJECTIVES, TERMS
 from trainers.recipe import DEFAULTS, Recipe
@@ -140,3 +143,78 @@ def test_random_weights_of_a_perceptual_term_are_said_out_loud():
 
     assert "random VGG19 weights" in said("random")
     assert "random" not in said("torchvision")
+
+
+def test_a_decay_that_begins_before_the_warm_up_ends_is_refused_where_it_stands():
+    def optimizer(**options) -> dict:
+        return {**resolve(BASE, {}).document["optimizer"], **options}
+
+    assert refused(optimizer=optimizer(warm_up=0.6, constant=0.5)) == [("optimizer",)]
+    assert refused(optimizer=optimizer(warm_up=0.5, constant=0.5)) == []
+    assert refused(optimizer=optimizer(warm_up=0.6, constant=0.5, decay="none")) == []
+
+
+def test_a_schedule_that_all_stages_share_is_refused_once():
+    stages = [{"until": 0.5}, {"terms.l1": 3}]
+    resolved = resolve(BASE, {"stages": stages}).document
+    for stage in (resolved, *resolved["stages"]):
+        stage["optimizer"] = {**stage["optimizer"], "warm_up": 0.6, "constant": 0.5}
+    assert [path for path, _ in rules.refusals(Recipe.from_document(resolved), ranks=1)] == [("optimizer",)]
+
+
+PLANNED = """\
+name: planned
+base:
+  data: {layout: synthetic, tile: 32, scenes: 4, size: 64}
+  generator: {width: 4, norm: %(norm)s}
+  discriminator: {width: 4, layers: 2, norm: %(norm)s}
+  batch: 8
+  budget: {generator_updates: 4}
+  evaluate: {every: 2}
+factors:
+  precision:
+    tf32: {compute.precision: tf32}
+    bf16: {compute.precision: bf16}
+  norm:
+    sync: {generator.norm: sync_batch, discriminator.norm: sync_batch}
+seeds: 2
+metric: {name: psnr, smallest_effect: 0.1}
+resources: {ranks: %(ranks)d, device: %(device)s}
+"""
+
+
+def plan(folder, *, ranks: int = 1, device: str = "cpu", norm: str = "batch"):
+    (folder / "study.yaml").write_text(PLANNED % {"ranks": ranks, "device": device, "norm": norm})
+    return make_plan(load(folder / "study.yaml"))
+
+
+def trials(made, arm: str) -> list[str]:
+    return [cell.trial for cell in made.cells if cell.arm == arm]
+
+
+def notes(made, name: str) -> str:
+    return " | ".join(made.arm(name).resolved.notes)
+
+
+@pytest.mark.parametrize(("device", "shared"), [("cpu", True), ("cuda", False)])
+def test_tf32_on_a_cpu_is_fp32_shares_its_trials_and_is_said(tmp_path, device, shared):
+    made = plan(tmp_path, device=device)
+    assert (trials(made, "precision=tf32") == trials(made, "base")) is shared
+    assert not set(trials(made, "precision=bf16")) & set(trials(made, "base"))
+    assert ("compute.precision tf32 is fp32 on a CPU" in notes(made, "precision=tf32")) is shared
+    assert "tf32" not in notes(made, "base") + notes(made, "precision=bf16")
+
+
+@pytest.mark.parametrize(("ranks", "shared"), [(1, True), (2, False)])
+def test_sync_batch_on_one_rank_is_batch_shares_its_trials_and_is_said(tmp_path, ranks, shared):
+    made = plan(tmp_path, ranks=ranks)
+    assert (trials(made, "norm=sync") == trials(made, "base")) is shared
+    for network in ("generator", "discriminator"):
+        assert (f"{network}.norm sync_batch is batch on one rank" in notes(made, "norm=sync")) is shared
+    assert "sync_batch" not in notes(made, "base")
+
+
+def test_the_notes_of_a_plan_are_in_what_is_kept_of_it(tmp_path):
+    (arm,) = (arm for arm in plan(tmp_path).to_json()["arms"] if arm["name"] == "precision=tf32")
+    assert arm["notes"] == ["compute.precision tf32 is fp32 on a CPU"]
+    assert machine.device("cpu", ranks=1) == "cpu"

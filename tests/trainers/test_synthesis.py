@@ -221,3 +221,12 @@ def test_the_colour_can_be_learnt_from_the_backscatter_but_not_wholly(scenes):
     gain_of_groups, gain_of_covers = (10 * np.log10(error(0 * cover) / error(labels)) for labels in (group, cover))
     assert gain_of_groups > 4
     assert gain_of_covers > gain_of_groups + 0.3
+
+
+def test_scenes_without_shifts_are_those_with_but_for_their_registration():
+    usual, exact = (render(Options(scenes=8, shifts=scale), 3) for scale in (1.0, 0.0))
+    assert usual.shift != (0.0, 0.0) == exact.shift
+    assert np.array_equal(usual.sar, exact.sar, equal_nan=True)
+    again = ndimage.shift(exact.optical.astype(float), (0, *usual.shift), order=1)
+    inner = (slice(None), slice(8, -8), slice(8, -8))
+    assert np.abs(again[inner] - usual.optical[inner]).mean() < 10  # of reflectances of hundreds: two interpolations

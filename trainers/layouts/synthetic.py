@@ -14,6 +14,7 @@ class Options(Data):
     size: Annotated[int, Bounds(low=32, high=4096)] | None = None  # px; three tiles by default
     stride: Annotated[int, Bounds(low=1)] | None = None  # px between training tiles; half a tile by default
     seed: Annotated[int, Bounds(low=0)] = 0
+    shifts: Annotated[float, Bounds(low=0, high=2)] = 1.0  # scale of the scenes' own misregistration; 0 has none
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < self.tile:
