@@ -37,11 +37,18 @@ class PlannedArm:
     def images(self) -> int:
         return self.resolved.recipe.steps * self.resolved.recipe.batch
 
+    @property
+    def terms(self) -> list[str]:
+        """Names of the loss terms that train in any stage."""
+        course = self.resolved.recipe.course
+        return sorted({name for stage in course for name, term in stage.terms.items() if term.weight > 0})
+
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "changes": dict(self.arm.changes),
             "differences": {path: list(pair) for path, pair in self.differences.items()},
-            "generator_updates": self.generator_updates, "images": self.images, "notes": list(self.resolved.notes),
+            "terms": self.terms, "generator_updates": self.generator_updates, "images": self.images,
+            "notes": list(self.resolved.notes),
         }  # fmt: skip
 
 
@@ -166,16 +173,18 @@ def _resolve_arms(study: Study) -> tuple[PlannedArm, ...]:
                 ]
                 refused.append(levels)
             continue
-        base = planned[0].resolved.document if planned else resolved.document
-        planned.append(PlannedArm(arm, resolved, differences(_readable(base), _readable(resolved.document))))
+        base = planned[0].resolved if planned else resolved
+        planned.append(PlannedArm(arm, resolved, differences(_readable(base), _readable(resolved))))
     if problems:
         raise StudyError(problems)
     return tuple(planned)
 
 
-def _readable(document: dict[str, Any]) -> dict[str, Any]:
+def _readable(resolved: Resolved) -> dict[str, Any]:
+    """What an arm trains and on how many ranks, as people compare it."""
+    document = resolved.document
     said = {"stages": stages.in_words(document["stages"]), "start": startfiles.in_words(document["start"])}
-    return {**document, **said}
+    return {**document, **said, "resources": {"ranks": resolved.ranks}}
 
 
 def _as_computed_here(recipe: Recipe, *, ranks: int, device: str) -> tuple[dict[str, Any], list[str]]:

@@ -31,7 +31,8 @@ def document(plan: Plan, runs: Path, detectable: Callable[[int, int], float]) ->
             "by_seeds": {str(n): detectable(arms, n) for n in SEEDS_SHOWN} if arms > 1 else {},
         },
         "cost": cost(plan, runs),
-        "resources": {"device": plan.device, "ranks": plan.study.resources.ranks, "slots": plan.slots},
+        "resources": {"device": plan.device, "ranks": sorted({arm.resolved.ranks for arm in plan.arms}),
+                      "slots": plan.slots},
         "warnings": list(plan.warnings),
     }  # fmt: skip
 
@@ -64,7 +65,9 @@ def describe(plan: Plan, facts: dict[str, Any]) -> str:
     if plan.shared:
         lines.append(f"{plan.shared} of them share a trial with an identical recipe: {len(plan.specs)} are run")
     resources = facts["resources"]
-    ranks, slots = _count(resources["ranks"], "rank"), _count(resources["slots"], "trial")
+    *fewer, most = resources["ranks"]
+    ranks = " or ".join([*map(str, fewer), _count(most, "rank")])
+    slots = _count(resources["slots"], "trial")
     lines.append(f"on {resources['device']}: {ranks} a trial, {slots} at a time")
     lines += ["", *_detectable(facts["detectable"], len(seeds)), _cost(facts["cost"])]
     notes = [f"{arm.name}: {note}" for arm in plan.arms for note in arm.resolved.notes]

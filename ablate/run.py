@@ -228,6 +228,8 @@ def prepare_data(plan: Plan, folder: StudyFolder) -> None:
         members = {split: {n for n, s in zip(names, rows["split"], strict=True) if s == split} for split in SPLITS}
         facts[noun] = ", ".join(f"{len(found)} {split}" for split, found in members.items())
     scored = rows["split"].count(plan.study.metric.split)
+    if len(prepared) > 1:
+        facts["tiles"] += f" (of the base's data set; the arms have {len(prepared)})"
     facts["cautions"] = [said for name in plan.metrics if (said := caution(name, images=scored))]
     for said in facts["cautions"]:
         log.warning(said)

@@ -102,7 +102,8 @@ def in_words(stages: list[dict[str, Any]]) -> str:
         what = [f"{name} {term['weight']:g}" for name, term in stage["terms"].items()]
         what += [f"{name} {value}" for name, value in stage["optimizer"].items()
                  if before and value != before["optimizer"][name]]  # fmt: skip
-        what += [f"adv_weight {stage['adv_weight']:g}"] if before and stage["adv_weight"] != before["adv_weight"] else []
+        if before and stage["adv_weight"] != before["adv_weight"]:
+            what.append(f"adv_weight {stage['adv_weight']:g}")
         head = ", ".join(["then" if until is None else end, *how])
         said.append(f"{head}: {', '.join(what)}")
         before = stage

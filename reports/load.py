@@ -80,6 +80,7 @@ class PlannedArm:
     generator_updates: int | None
     images: int | None
     notes: tuple[str, ...]
+    terms: tuple[str, ...] = ()  # that the arm trains on
     aliases: tuple[str, ...] = ()
 
     @property
@@ -106,7 +107,6 @@ class Results:
     cells: int  # planned, aliases included
     references: Mapping[str, Mapping[str, float]]  # predictor -> metric -> value
     resources: Mapping[str, Any]
-    base_terms: tuple[str, ...]  # loss terms of the base recipe
     warnings: tuple[str, ...]
     data: Mapping[str, Any]
     hash: str
@@ -150,7 +150,6 @@ def load(study_folder: Path) -> Results:
         cells=len(plan["cells"]),
         references=_references(folder.references),
         resources=plan.get("resources") or {},
-        base_terms=tuple(sorted((plan.get("base") or {}).get("terms") or {})),
         warnings=tuple(plan.get("warnings") or ()),
         data={**(plan.get("data") or {}), **(json.loads(folder.data.read_text()) if folder.data.exists() else {})},
         hash=plan.get("hash") or "",
@@ -187,6 +186,7 @@ def _planned(document: Mapping[str, Any], aliases: tuple[str, ...]) -> PlannedAr
         generator_updates=document.get("generator_updates"),
         images=document.get("images"),
         notes=tuple(document.get("notes") or ()),
+        terms=tuple(document.get("terms") or ()),
         aliases=aliases,
     )
 

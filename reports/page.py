@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from reports.analysis import Analysis
@@ -13,7 +13,7 @@ from reports.figures.slopes import slopes
 from reports.load import PlannedArm, Results
 from reports.wording import Numbers, code, escape
 
-_MEASURES = {"l1": "mae"}  # loss term -> the metric that is the same quantity under another name
+_MEASURES = {"l1": "mae", "perceptual": "lpips"}  # loss term -> the metric that measures the same
 _PREDICTORS = {
     "linear_map": "the linear map",
     "mean_colour": "the mean colour",
@@ -74,14 +74,9 @@ def compose(results: Results, analysis: Analysis) -> Page:
     return Page(results, analysis, Numbers.of(results.metric, analysis), figures, grid)
 
 
-def trained_on(arm: PlannedArm, base_terms: Collection[str]) -> set[str]:
-    """Metrics that a loss term of the arm optimises."""
-    terms = set(base_terms)
-    for path, (_, new) in arm.differences.items():
-        head, _, rest = path.partition(".")
-        if head == "terms" and rest:
-            (terms.discard if new is None else terms.add)(rest.split(".")[0])
-    return {_MEASURES.get(term, term) for term in terms}
+def trained_on(arm: PlannedArm) -> set[str]:
+    """Metrics that a loss term of the arm optimises, in any stage."""
+    return {_MEASURES.get(term, term) for term in arm.terms}
 
 
 def predictor(name: str) -> str:

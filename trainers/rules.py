@@ -133,9 +133,12 @@ def parts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], Family, Any]]
 
 def _small_batch_norm(recipe: Recipe, ranks: int) -> Iterator[str]:
     samples = recipe.batch // ranks
-    users = [name for name in ("generator", "discriminator") if getattr(getattr(recipe, name), "norm", "") == "batch"]
-    if users and samples < SAMPLES_FOR_BATCH_NORM:
-        seen = f"{samples} of {recipe.batch} samples on each of {ranks} ranks" if ranks > 1 else f"{samples} samples"
+    few = {"batch": samples, "sync_batch": recipe.batch}
+    users = [name for name in ("generator", "discriminator")
+             if few.get(getattr(getattr(recipe, name), "norm", ""), SAMPLES_FOR_BATCH_NORM) < SAMPLES_FOR_BATCH_NORM]
+    if users:
+        count = f"{samples} sample" if samples == 1 else f"{samples} samples"
+        seen = f"{samples} of {recipe.batch} samples on each of {ranks} ranks" if ranks > 1 else count
         remedy = "sync_batch, instance" if recipe.batch >= SAMPLES_FOR_BATCH_NORM else "instance"
         yield (
             f"batch norm in the {' and the '.join(users)} sees {seen}; below {SAMPLES_FOR_BATCH_NORM} its statistics "

@@ -41,7 +41,7 @@ def _mixed_code(page: Page) -> list[str]:
 def _unfair(page: Page) -> list[str]:
     """The primary metric as a loss term of some arms only."""
     metric = page.results.metric
-    arms = [arm.name for arm in page.results.arms if metric.name in trained_on(arm, page.results.base_terms)]
+    arms = [arm.name for arm in page.results.arms if metric.name in trained_on(arm)]
     if not arms or len(arms) == len(page.results.arms):
         return []
     return [

@@ -126,8 +126,8 @@ def _agreement(page: Page) -> str:
 
 def _mark(page: Page, arm: str, metric: str) -> str:
     """A dagger where this arm was trained on the metric and not every arm was."""
-    marked = [metric in trained_on(other, page.results.base_terms) for other in page.results.arms]
-    return " †" if not all(marked) and metric in trained_on(page.arm(arm), page.results.base_terms) else ""
+    marked = [metric in trained_on(other) for other in page.results.arms]
+    return " †" if not all(marked) and metric in trained_on(page.arm(arm)) else ""
 
 
 def _column(page: Page, metric: str) -> dict[str, str]:

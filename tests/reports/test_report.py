@@ -179,8 +179,8 @@ def test_metrics_that_an_arm_was_trained_on_are_marked(tmp_path):
     also = [{"name": "ssim", "label": "SSIM", "goal": "max"}, {"name": "mae", "label": "MAE", "goal": "min"}]
     root = study(tmp_path, scores, also=also)
     plan = json.loads((root / "plan.json").read_text())
-    plan["arms"][1]["differences"] = {"terms.ssim.weight": [None, 10.0], "terms.l1.weight": [100.0, None]}
-    plan["base"] = {"terms": {"l1": {"weight": 100.0}}}
+    for arm, term in zip(plan["arms"], ("l1", "ssim", "l1"), strict=True):
+        arm["terms"] = [term]
     (root / "plan.json").write_text(json.dumps(plan))
     rows = re.findall(r"^\| `(\S+)` \| [\d.]+ \| (– ?†?) \| (– ?†?) \|$", reports.write(root).read_text(), re.MULTILINE)
     assert {arm: (ssim, mae) for arm, ssim, mae in rows} == {

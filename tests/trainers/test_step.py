@@ -98,8 +98,12 @@ def test_the_pull_at_the_output_is_the_gradient_of_the_whole_loss(data, objectiv
 
 def test_the_generators_step_leaves_the_discriminator_as_it_was(data):
     training, batch, fake = step_of(data, terms=("l1", "feature_matching"))
+    frozen = []
+    first = training.discriminator.towers[0][0]
+    first.register_forward_hook(lambda layer, *_: frozen.append(not layer.weight.requires_grad))
     pull, _ = training.steps.generator_pull(batch, fake, Course(training.recipe), 0)
     fake.backward(pull)
+    assert frozen == [True, True]  # on the generated and on the real image
     assert all(p.grad is None and p.requires_grad for p in training.discriminator.parameters())
     assert all(p.grad is not None for p in training.generator.parameters())
 
