@@ -134,7 +134,8 @@ class Timing:
 
     `until` is a share of the budget, counted from the start of the run; the last stage has none. `ramp`, also a
     share of the budget, moves the weights of all loss terms linearly from those of the stage before; 0 switches.
-    `reset` forgets Adam's moments, or begins the learning-rate schedule again, over the span of the stage.
+    `reset` forgets Adam's moments, or begins the learning-rate schedule again, over the span of the stage; a stage
+    after it that keeps the schedule is back on that of the whole budget.
     """
 
     until: Share | Plateau | None = None

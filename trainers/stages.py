@@ -36,7 +36,7 @@ class Course:
     def enter(self, done: int) -> Stage | None:
         """The stage that begins before update number `done` (from 0), or None; one at a time."""
         last = self.index == len(self.stages) - 1
-        if last or done < self._planned_end() and not self._levelled():
+        if last or done < self._planned_end() and not self._levelled(done):
             return None
         self.index, self.began = self.index + 1, done
         self.best, self.stale = math.inf, 0
@@ -83,9 +83,10 @@ class Course:
         share = until.at_most if isinstance(until, Plateau) else until
         return self.total if share is None else math.ceil(share * self.total)
 
-    def _levelled(self) -> bool:
+    def _levelled(self, done: int) -> bool:
+        """Whether a plateau ends the stage; weights that are still on their way may yet lead somewhere."""
         until = self.stage.timing.until
-        return isinstance(until, Plateau) and self.stale >= until.plateau
+        return isinstance(until, Plateau) and self.stale >= until.plateau and self._ramped(done) >= 1
 
     def _ramped(self, done: int) -> float:
         length = self.stage.timing.ramp * self.total

@@ -83,9 +83,9 @@ class Trial:
         evals, readings = set(self.recipe.eval_steps), self._readings()
         while self.step < self.recipe.steps:
             self.training.advance()
-            if self.step not in readings:
+            if self.step not in readings | evals:
                 continue
-            outcome = self._read_health()
+            outcome = self._close_window(reading=self.step in readings)
             if outcome:
                 return self._end(*outcome)
             if self.step in evals:
@@ -96,9 +96,9 @@ class Trial:
         self._end(Status.done)
 
     def _readings(self) -> set[int]:
-        """Updates after which health is read: evenly spaced, and wherever a checkpoint is taken."""
+        """Updates after which health is read: evenly spaced, whatever `evaluate.every` is."""
         stride = max(1, -(-self.recipe.steps // READINGS))
-        return set(range(stride, self.recipe.steps + 1, stride)) | set(self.recipe.eval_steps)
+        return set(range(stride, self.recipe.steps + 1, stride))
 
     # -- what leaves the loop -------------------------------------------------------------------
 
@@ -110,8 +110,11 @@ class Trial:
         images = self.step * self.recipe.batch
         self._event(Measured, step=self.step, images=images, split=split, values=values, mode=mode)
 
-    def _read_health(self) -> tuple[Status, str] | None:
-        """Report the means since the last reading; status and sentence if the run ends here."""
+    def _close_window(self, *, reading: bool) -> tuple[Status, str] | None:
+        """Report the means since the last time; status and sentence if the run ends here.
+
+        A window closes at every reading, and before every evaluation: a checkpoint holds no open one.
+        """
         training = self.training
         training.settle()
         values = training.window.close(self.ranks)
@@ -119,17 +122,19 @@ class Trial:
         if "loss_d" in values:
             values |= normalised_loss(values["loss_d"], floor=objective.floor, blind=objective.blind)
         values |= {"lr": training.adam_g.param_groups[0]["lr"], "lr_d": training.adam_d.param_groups[0]["lr"]}
-        values |= self.probe.read(training.predict)
+        if reading:
+            values |= self.probe.read(training.predict)
         if self.recipe.stages:
             values["stage"] = float(training.course.index + 1)
         self._measured("train", values)
         broken = sorted(key for key, value in values.items() if not math.isfinite(value))
-        findings = self.monitor.read(values, progress=self.step / self.recipe.steps)
+        findings = self.monitor.read(values, progress=self.step / self.recipe.steps) if reading or broken else []
         for finding in findings:
             self._event(Warned, step=self.step, message=finding.message, evidence=finding.evidence)
         if broken:
             return Status.diverged, f"not finite at update {self.step}: {', '.join(broken)}"
-        training.course.read(values["health/probe_l1"])
+        if reading:
+            training.course.read(values["health/probe_l1"])
         return self._outcome(findings)
 
     def _outcome(self, findings: list[Finding]) -> tuple[Status, str] | None:
@@ -198,6 +203,8 @@ class Trial:
         """Take up the newest checkpoint; every rank reads the same file."""
         state = checkpoint.Checkpoints(self.paths.checkpoints).newest()
         if state is not None:
+            if state["world_size"] != self.ranks.size:
+                raise RuntimeError(f"the checkpoint is of {state['world_size']} ranks, these are {self.ranks.size}")
             self.training.load_state_dict(state)
             self.probe.load_state_dict(state["probe"])
             self.monitor.load_state_dict(state["monitor"])

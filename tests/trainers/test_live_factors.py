@@ -37,6 +37,7 @@ PREPARATION = {
     "root": "tests/trainers/test_layouts.py", "table": "tests/trainers/test_layouts.py",
     "sar_folder": "tests/trainers/test_layouts.py", "optical_folder": "tests/trainers/test_layouts.py",
     "scene_pattern": "tests/trainers/test_layouts.py",
+    "shifts": "tests/trainers/test_misregistration.py",
 }  # fmt: skip
 
 

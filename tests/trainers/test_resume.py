@@ -196,3 +196,25 @@ def test_a_trial_that_states_two_ranks_does_not_run_on_one(tmp_path):
     folder = tiny.trial_folder(tmp_path, tiny.spec(plain(), ranks=2))
     with pytest.raises(RuntimeError, match="states 2 ranks, but 1 were started"):
         train.run(folder.root)
+
+
+def test_a_checkpoint_of_another_number_of_ranks_is_refused_with_both(tmp_path):
+    of = plain()
+    folder = tiny.trial_folder(tmp_path, tiny.spec(of))
+    run(folder, of, Ranks(), stop_after=2)
+    checkpoints = Checkpoints(folder.checkpoints)
+    checkpoints.save(2, {**checkpoints.newest(), "world_size": 2})
+    folder.stop.unlink(missing_ok=True)
+    with pytest.raises(RuntimeError, match="of 2 ranks, these are 1"):
+        train.run(folder.root)
+
+
+def test_how_often_it_is_scored_moves_neither_a_plateau_nor_the_weights(tmp_path):
+    of = staged(Timing(until=Plateau(plateau=2, at_most=0.9, improvement=0.5)), Timing(moments="reset"))
+    of = replace(of, budget=replace(of.budget, generator_updates=110))  # a reading every third update
+    ends = []
+    for name, interval in (("rarely", 110), ("often", 7)):
+        folder = tiny.trial_folder(tmp_path / name, tiny.spec(replace(of, evaluate=Evaluate(every=interval))))
+        train.run(folder.root)
+        ends.append(read(folder.checkpoints / FINAL)["generator"])
+    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])

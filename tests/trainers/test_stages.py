@@ -255,3 +255,10 @@ def test_stages_of_equal_weights_train_as_one(tmp_path):
             training.advance()
         found.append(tiny.tensors([training.generator.state_dict(), training.adam_d.state_dict()]))
     assert tiny.equal(*found)
+
+
+def test_a_plateau_ends_no_stage_whose_weights_are_still_on_their_way():
+    last = Timing(until=Plateau(plateau=1, at_most=0.9), ramp=0.3)
+    course = Course(staged((Timing(until=0.1), {L1: 10}), (last, {SSIM: 10}), (Timing(), {L1: 5}), steps=100))
+    found = walked(course, 100, dict.fromkeys(range(2, 100, 2), 1.0).get)
+    assert (found.index(1), found.index(2)) == (10, 40)
