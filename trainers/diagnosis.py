@@ -66,8 +66,20 @@ class Monitor:
         self.average: float | None = None  # of L1
         self.best = math.inf
         self.greatest_variance = 0.0  # over windows
+        self.start = 0.0  # share of the budget done when the stage began
         self.streaks = [0] * len(PATHOLOGIES)
         self.found: dict[int, Finding] = {}  # by place in PATHOLOGIES; -1: not finite
+
+    def enter(self, start: float) -> None:
+        """Begin anew with a stage that began at that share of the budget: other weights, other norms and losses.
+
+        What was found stands; nothing is judged in the first 10 % of the budget after it.
+        """
+        if start == self.start:
+            return
+        self.start, self.early, self.window, self.before = start, [], [], {}
+        self.average, self.best, self.greatest_variance = None, math.inf, 0.0
+        self.streaks = [0] * len(PATHOLOGIES)
 
     def read(self, values: Mapping[str, float], *, progress: float) -> list[Finding]:
         """What is flagged for the first time; `progress` in (0, 1] is the share of the budget done.
@@ -99,7 +111,7 @@ class Monitor:
     def _take(self, reading: dict[str, float], progress: float) -> None:
         self.last = reading
         self._follow_l1(reading)
-        if progress <= GRACE:
+        if progress - self.start <= GRACE:
             self.early.append(reading)
             self.before = _each(self.early, statistics.fmean)
             return
@@ -151,7 +163,7 @@ class Monitor:
             "early": self.early, "window": self.window, "before": self.before, "last": self.last,
             "readings": self.readings, "windows": self.windows, "average": self.average,
             "best": None if math.isinf(self.best) else self.best, "streaks": list(self.streaks),
-            "greatest_variance": self.greatest_variance,
+            "greatest_variance": self.greatest_variance, "start": self.start,
             "found": [[place, asdict(finding)] for place, finding in self.found.items()],
         }  # fmt: skip
 
@@ -161,6 +173,7 @@ class Monitor:
         self.readings, self.windows, self.average = state["readings"], state["windows"], state["average"]
         self.best = math.inf if state["best"] is None else state["best"]
         self.streaks, self.greatest_variance = list(state["streaks"]), state["greatest_variance"]
+        self.start = state["start"]
         self.found = {place: Finding(**finding) for place, finding in state["found"]}
 
 

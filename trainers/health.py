@@ -6,6 +6,8 @@ ranks; nothing is read from the device between windows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,13 +31,13 @@ def _ordered(real: Tensor, fake: Tensor) -> Tensor:
     return below.double().sum() / (2 * fake.shape[1])
 
 
-def indicators(sums: Tensor, *, threshold: float | None) -> dict[str, float]:
+def indicators(sums: Sequence[float], *, threshold: float | None) -> dict[str, float]:
     """Health of the window: sign rate (Karras et al., 2020, eq. 1), accuracies, separation, AUC.
 
     Without a decision point (WGAN) only the separation in pooled standard deviations and the AUC are defined: the
     chance that a real patch has a higher logit than a fake one of the same tile.
     """
-    n, *rest = sums.tolist()
+    n, *rest = sums
     real, real_square, fake, fake_square, sign, real_right, fake_right, ordered = (value / n for value in rest)
     spread = max(real_square - real**2 + fake_square - fake**2, 0.0) / 2
     values = {"health/separation": (real - fake) / max(spread**0.5, 1e-12), "health/auc": ordered}

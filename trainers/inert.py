@@ -12,6 +12,7 @@ from typing import Any
 from trainers.families import part_name
 from trainers.recipe import Optimizer, Recipe, Stage
 from trainers.rules import parts
+from trainers.stages import weights_of
 
 Found = Iterator[tuple[str, str]]  # option, and what makes it inert
 
@@ -19,18 +20,31 @@ Found = Iterator[tuple[str, str]]  # option, and what makes it inert
 def without_inert(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe with inert settings at their defaults, and a note for each that said something else."""
     notes: list[str] = []
+    recipe = _as_it_begins(recipe)
     objective = _dropped(recipe.objective, "objective", _of_part(recipe.objective, recipe), notes)
     evaluate = _dropped(recipe.evaluate, "evaluate", _of_evaluation(recipe), notes)
     optimizer = _dropped(recipe.optimizer, "optimizer", _of_optimizer(recipe.optimizer), notes)
-    stages = tuple(_stage(stage, f"stages.{index}", notes) for index, stage in enumerate(recipe.stages))
+    pairs = zip((None, *recipe.stages), recipe.stages, strict=False)
+    stages = tuple(_stage(before, stage, f"stages.{index}", notes) for index, (before, stage) in enumerate(pairs))
     settled = replace(recipe, objective=objective, evaluate=evaluate, optimizer=optimizer, stages=stages)
     return settled, tuple(dict.fromkeys(notes))
 
 
-def _stage(stage: Stage, where: str, notes: list[str]) -> Stage:
+def _as_it_begins(recipe: Recipe) -> Recipe:
+    """With stages, the recipe's own terms, optimizer and adversarial weight are only what the first one patches:
+    they are replaced by those of the first.
+    """
+    if not recipe.stages:
+        return recipe
+    first = recipe.stages[0]
+    objective = replace(recipe.objective, adv_weight=first.adv_weight)
+    return replace(recipe, terms=first.terms, optimizer=first.optimizer, objective=objective)
+
+
+def _stage(before: Stage | None, stage: Stage, where: str, notes: list[str]) -> Stage:
     said: list[str] = []  # of the optimizer that all stages share, once is enough
     optimizer = _dropped(stage.optimizer, "optimizer", _of_optimizer(stage.optimizer), said)
-    timing = _dropped(stage.timing, where, _of_timing(stage), notes)
+    timing = _dropped(stage.timing, where, _of_timing(before, stage), notes)
     notes += said
     return replace(stage, optimizer=optimizer, timing=timing)
 
@@ -55,10 +69,12 @@ def _of_optimizer(optimizer: Optimizer) -> Found:
         yield "decay", "constant 1.0"
 
 
-def _of_timing(stage: Stage) -> Found:
+def _of_timing(before: Stage | None, stage: Stage) -> Found:
     optimizer = stage.optimizer
     if (optimizer.decay == "none" or optimizer.constant == 1) and not optimizer.warm_up:
         yield "schedule", "a learning rate that is constant"
+    if before and weights_of(before) == weights_of(stage):
+        yield "ramp", "the weights of the stage before"
 
 
 def _dropped(options: Any, where: str, inert: Found, notes: list[str]) -> Any:

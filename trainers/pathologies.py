@@ -14,7 +14,6 @@ from dataclasses import dataclass
 DOMINANT_ACCURACY = 0.95  # of D on real and on fake; Arjovsky and Bottou, 2017, arxiv.org/abs/1701.04862: a perfect D
 DOMINANT_LOSS, BLIND_LOSS = 0.05, 0.95  # D's loss, 0 at its floor and 1 for a blind D
 DOMINANT_SEPARATION = 4.0  # pooled sd between D's means: two normals that overlap in 5 % of their mass
-OVERFITTING_SIGN = 0.8  # sign rate above the target 0.6 of Karras et al., 2020, arxiv.org/abs/2006.06676, sec. 3.1
 NO_SIGNAL, OVERRUN = 0.01, 10.0  # adversarial gradient at G's output, in units of the reconstruction's
 VANISHED, EXPLODED = 0.01, 10.0  # gradient norm, in units of its median over the first 10 % of the budget
 D_EXPLODED = 100.0  # D starts blind, at small gradients: healthy ones rise 10- to 20-fold as it learns to tell

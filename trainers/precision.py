@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,24 @@ class Arithmetic:
 
     def __init__(self, compute: Compute, device: torch.device):
         self.device, self.bf16 = device, compute.precision == "bf16"
+        self.tf32 = compute.precision == "tf32"
         self.format = FORMATS[compute.memory_format]
-        if device.type == "cuda":  # cuDNN rounds to TF32 unless it is told not to
-            torch.backends.cuda.matmul.allow_tf32 = compute.precision == "tf32"
-            torch.backends.cudnn.allow_tf32 = compute.precision == "tf32"
+        _round_to_tf32(False)  # cuDNN does unless it is told not to: metrics and losses are to stay exact
 
-    def autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+    @contextmanager
+    def forward(self) -> Iterator[None]:
+        """For what the networks compute: autocast for bf16, TF32 where it is asked for."""
+        with self.backward(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            yield
+
+    @contextmanager
+    def backward(self) -> Iterator[None]:
+        """For the way back through the networks: gradients have the format of what they are of, but for TF32."""
+        _round_to_tf32(self.tf32)
+        try:
+            yield
+        finally:
+            _round_to_tf32(False)
 
     def place(self, network: nn.Module) -> nn.Module:
         return network.to(device=self.device, memory_format=self.format)
@@ -31,3 +43,9 @@ class Arithmetic:
     def arrange(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) on the device, in the networks' memory format."""
         return images.to(device=self.device, memory_format=self.format)
+
+
+def _round_to_tf32(allowed: bool) -> None:
+    """On CUDA; elsewhere nothing looks at it."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed

@@ -24,7 +24,7 @@ def by_running_statistics(network: nn.Module, arithmetic: Arithmetic) -> Predict
         training = network.training
         network.eval()
         try:
-            with arithmetic.autocast():
+            with arithmetic.forward():
                 return network(arithmetic.arrange(sar)).float()
         finally:
             network.train(training)
@@ -46,7 +46,7 @@ def as_in_the_paper(network: nn.Module, arithmetic: Arithmetic) -> Predict:
 
     def one(image: Tensor) -> Tensor:
         torch.manual_seed(DROPOUT_SEED)
-        with arithmetic.autocast():
+        with arithmetic.forward():
             return twin(image).float()
 
     return predict

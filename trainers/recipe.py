@@ -22,6 +22,7 @@ from trainers.families import (
 )
 from trainers.options import Annotated, Bounds, Count, Fraction, Path, options
 
+READINGS = 50  # of health, a run, at most
 Share = Annotated[float, Bounds(above=0, below=1)]
 
 
@@ -91,9 +92,10 @@ class Ema:
 
 @options
 class Compute:
-    """Arithmetic of the networks; losses, norms, penalty and optimiser stay in fp32.
+    """Arithmetic of the networks; losses, penalty, metrics and optimiser stay in fp32.
 
-    `tf32` rounds the factors of convolutions and matrix products on CUDA, and is fp32 elsewhere; `bf16` is autocast.
+    `tf32` rounds the factors of convolutions and matrix products on CUDA, forward and back, and is fp32 elsewhere;
+    `bf16` is autocast.
     """
 
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
@@ -231,6 +233,12 @@ class Recipe:
         """Generator updates after which to evaluate: every `evaluate.every`, and the last one."""
         marks = range(self.evaluate.every, self.budget.amount, self.evaluate.every)
         return tuple(sorted({self._in_updates(mark) for mark in marks} | {self.steps}))
+
+    @property
+    def reading_steps(self) -> range:
+        """Generator updates after which health is read: evenly spaced, whatever `evaluate.every` is."""
+        stride = max(1, -(-self.steps // READINGS))
+        return range(stride, self.steps + 1, stride)
 
     def _in_updates(self, amount: int) -> int:
         return -(-amount // self.batch) if self.budget.unit == "images" else amount

@@ -85,7 +85,7 @@ def _stages(recipe: Recipe, ranks: int) -> Iterator[Refusal]:
     if len(recipe.stages) == 1:
         yield ("stages",), "one stage is the recipe itself: give two or more, or none"
     elif recipe.stages:
-        yield from stage_refusals(recipe.stages)
+        yield from stage_refusals(recipe)
 
 
 def _start(recipe: Recipe, ranks: int) -> Iterator[Refusal]:

@@ -81,7 +81,7 @@ class Course:
         """Updates after which the stage ends at the latest."""
         until = self.stage.timing.until
         share = until.at_most if isinstance(until, Plateau) else until
-        return self.total if share is None else math.ceil(share * self.total)
+        return self.total if share is None else updates_until(share, self.total)
 
     def _levelled(self, done: int) -> bool:
         """Whether a plateau ends the stage; weights that are still on their way may yet lead somewhere."""
@@ -91,6 +91,11 @@ class Course:
     def _ramped(self, done: int) -> float:
         length = self.stage.timing.ramp * self.total
         return (done - self.began) / length if self.index and length else 1.0
+
+
+def updates_until(share: float, total: int) -> int:
+    """Generator updates before the first that lies at that share of the budget or after it."""
+    return math.ceil(round(share * total, 6))  # 0.55 x 100 is 55, and a little more in binary
 
 
 def weights_of(stage: Stage) -> Weights:

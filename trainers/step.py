@@ -76,7 +76,7 @@ class Steps:
         self.terms = built_terms(recipe.course)
 
     def generate(self, batch: Batch) -> Tensor:
-        with self.arithmetic.autocast():
+        with self.arithmetic.forward():
             fake = self.generator(batch.sar)
         return fill(fake.float(), batch.mask)
 
@@ -87,7 +87,7 @@ class Steps:
         penalty shares one backward with the logit losses: alone it would leave gradients unreduced.
         """
         fake = fake.detach()
-        with self.arithmetic.autocast():
+        with self.arithmetic.forward():
             on_real = self.discriminator(batch.sar, batch.real)
             on_fake = self.discriminator(batch.sar, fake)
         real_part = over_scales(self.objective.real, on_real)
@@ -112,12 +112,13 @@ class Steps:
         judge = bare(self.discriminator)
         judge.requires_grad_(False)
         try:
-            with self.arithmetic.autocast():
+            with self.arithmetic.forward():
                 features = judge.features(batch.sar, fake)
             adversarial = over_scales(self.objective.generator, [scale[-1] for scale in features])
             values = {"loss_g_adv": adversarial}
             total = weights.adversarial * adversarial
-            pull = torch.autograd.grad(total, fake, retain_graph=True)[0]
+            with self.arithmetic.backward():
+                pull = torch.autograd.grad(total, fake, retain_graph=True)[0]
             if weights.adversarial:
                 values["square/adversarial"] = pull.square().sum()
             weighted = self._weighted_terms(batch, fake, features, course, weights, values)
@@ -150,5 +151,5 @@ class Steps:
 
     @torch.no_grad()
     def _features_of_real(self, batch: Batch) -> list[list[Tensor]]:
-        with self.arithmetic.autocast():
+        with self.arithmetic.forward():
             return bare(self.discriminator).features(batch.sar, batch.real)

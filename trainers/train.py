@@ -17,17 +17,15 @@ import torch
 from ablate.events import Ended, EventWriter, Measured, Saved, Started, Warned, read
 from ablate.records import Status, TrialFolder, TrialSpec
 from trainers import checkpoint
-from trainers.diagnosis import Finding, Monitor
+from trainers.diagnosis import Finding
 from trainers.evaluate import Scorer, Scores
-from trainers.health import normalised_loss
-from trainers.probe import Probe
 from trainers.ranks import Ranks, join
 from trainers.recipe import Recipe
 from trainers.samples import save_sample
 from trainers.tiles import Tiles
 from trainers.training import Training
+from trainers.watch import Watch
 
-READINGS = 50  # of losses and health, a run; evaluations come on top
 EVAL_BATCH = 16
 
 
@@ -58,8 +56,7 @@ class Trial:
         self.scorer = Scorer(self.tiles, self.validation, metrics=metrics, batch=EVAL_BATCH,
                              rank=ranks.rank, ranks=ranks.size, device=ranks.device)  # fmt: skip
         self.training = Training(self.recipe, spec, self.tiles, ranks, start)
-        self.probe = Probe(self.tiles, ranks)
-        self.monitor = Monitor()
+        self.watch = Watch(self.training, self.tiles, ranks)
 
     @property
     def step(self) -> int:
@@ -80,7 +77,7 @@ class Trial:
         self._restore()
         self._event(Started, world_size=self.ranks.size, threads=self.spec.threads,
                     device=self._device_name(), versions=_versions(), step=self.step)  # fmt: skip
-        evals, readings = set(self.recipe.eval_steps), self._readings()
+        evals, readings = set(self.recipe.eval_steps), set(self.recipe.reading_steps)
         while self.step < self.recipe.steps:
             self.training.advance()
             if self.step not in readings | evals:
@@ -95,11 +92,6 @@ class Trial:
                 return self._close()
         self._end(Status.done)
 
-    def _readings(self) -> set[int]:
-        """Updates after which health is read: evenly spaced, whatever `evaluate.every` is."""
-        stride = max(1, -(-self.recipe.steps // READINGS))
-        return set(range(stride, self.recipe.steps + 1, stride))
-
     # -- what leaves the loop -------------------------------------------------------------------
 
     def _event(self, kind, **fields: Any) -> None:
@@ -113,35 +105,30 @@ class Trial:
     def _close_window(self, *, reading: bool) -> tuple[Status, str] | None:
         """Report the means since the last time; status and sentence if the run ends here.
 
-        A window closes at every reading, and before every evaluation: a checkpoint holds no open one.
+        A window closes at every reading of health, and before every evaluation: a checkpoint holds no open one.
         """
         training = self.training
         training.settle()
-        values = training.window.close(self.ranks)
-        objective = training.steps.objective
-        if "loss_d" in values:
-            values |= normalised_loss(values["loss_d"], floor=objective.floor, blind=objective.blind)
+        values = self.watch.close_window()
         values |= {"lr": training.adam_g.param_groups[0]["lr"], "lr_d": training.adam_d.param_groups[0]["lr"]}
-        if reading:
-            values |= self.probe.read(training.predict)
         if self.recipe.stages:
             values["stage"] = float(training.course.index + 1)
+        probe, findings = self.watch.read() if reading else ({}, [])
+        values |= probe
         self._measured("train", values)
-        broken = sorted(key for key, value in values.items() if not math.isfinite(value))
-        findings = self.monitor.read(values, progress=self.step / self.recipe.steps) if reading or broken else []
+        broken = {key: value for key, value in sorted(values.items()) if not math.isfinite(value)}
+        if broken:
+            findings += self.watch.diverge(broken)
         for finding in findings:
             self._event(Warned, step=self.step, message=finding.message, evidence=finding.evidence)
-        if broken:
-            return Status.diverged, f"not finite at update {self.step}: {', '.join(broken)}"
-        if reading:
-            training.course.read(values["health/probe_l1"])
         return self._outcome(findings)
 
     def _outcome(self, findings: list[Finding]) -> tuple[Status, str] | None:
         ending = {"diverged": Status.diverged}
         if self.recipe.health.collapse == "end":
             ending["collapsed"] = Status.collapsed
-        return next(((ending[found.kind], found.message) for found in findings if found.kind in ending), None)
+        found = next((finding for finding in findings if finding.kind in ending), None)
+        return found and (ending[found.kind], f"{found.message}, at update {self.step}")
 
     def _evaluate(self, *, final: bool) -> None:
         predict = self.training.predictor()
@@ -174,7 +161,7 @@ class Trial:
         return path.relative_to(self.paths.root).as_posix()
 
     def _end(self, status: Status, why: str = "") -> None:
-        found = self.monitor.diagnosis()
+        found = self.watch.monitor.diagnosis()
         self._event(Ended, step=self.step, images=self.step * self.recipe.batch, status=status.value, why=why,
                     seconds=time.monotonic() - self.began, diagnosis=found.kind, evidence=found.evidence,
                     findings=found.messages)  # fmt: skip
@@ -193,7 +180,7 @@ class Trial:
             return
         state = {
             "step": self.step, "world_size": self.ranks.size, **self.training.state_dict(),
-            "probe": self.probe.state_dict(), "monitor": self.monitor.state_dict(),
+            "watch": self.watch.state_dict(),
         }  # fmt: skip
         path, sha = checkpoint.Checkpoints(self.paths.checkpoints).save(self.step, state)
         self._event(Saved, step=self.step, what="checkpoint", path=self._relative(path), sha256=sha)
@@ -206,8 +193,7 @@ class Trial:
             if state["world_size"] != self.ranks.size:
                 raise RuntimeError(f"the checkpoint is of {state['world_size']} ranks, these are {self.ranks.size}")
             self.training.load_state_dict(state)
-            self.probe.load_state_dict(state["probe"])
-            self.monitor.load_state_dict(state["monitor"])
+            self.watch.load_state_dict(state["watch"])
 
     def _device_name(self) -> str:
         if self.ranks.device.type == "cuda":

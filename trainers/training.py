@@ -106,7 +106,8 @@ class Training:
     def _update_discriminator(self, batch: Batch, fake: Tensor, draw: int) -> None:
         judged = self.steps.discriminator_loss(batch, fake, lambda: self.draws.epsilon(draw))
         self.adam_d.zero_grad(set_to_none=True)
-        judged.loss.backward()
+        with self.arithmetic.backward():
+            judged.loss.backward()
         self.window.add({**judged.values, "health/gradient_d": gradient_norm(self.steps.discriminator)})
         self.adam_d.step()
         self.window.add_logits(judged.on_real, judged.on_fake)
@@ -114,7 +115,8 @@ class Training:
     def _update_generator(self, batch: Batch, fake: Tensor) -> None:
         pull, values = self.steps.generator_pull(batch, fake, self.course, self.done)
         self.adam_g.zero_grad(set_to_none=True)
-        fake.backward(pull)
+        with self.arithmetic.backward():
+            fake.backward(pull)
         self.window.add({**values, "health/gradient_g": gradient_norm(self.steps.generator)})
         self.adam_g.step()
         if self.average:

@@ -2,42 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from trainers.health import indicators, logit_sums
 from trainers.ranks import Ranks
 
-SQUARES = "square/"  # squared norms: their root is logged, where it is of use
+ADVERSARIAL, TERMS = "square/adversarial", "square/terms"  # squared norms of what pulls at G's output
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over updates, the same on every rank: of logged values with their counts, and of logits."""
+
+    sums: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    logits: tuple[float, ...] = ()  # as trainers.health.logit_sums gives them; empty where D was not updated
+
+    def __add__(self, other: Totals) -> Totals:
+        keys = sorted({*self.sums, *other.sums})
+        none = (0.0, 0)
+        pairs = {key: (self.sums.get(key, none), other.sums.get(key, none)) for key in keys}
+        sums = {key: (a[0] + b[0], a[1] + b[1]) for key, (a, b) in pairs.items()}
+        if not (self.logits and other.logits):
+            return Totals(sums, self.logits or other.logits)
+        return Totals(sums, tuple(a + b for a, b in zip(self.logits, other.logits, strict=True)))
+
+    def values(self, threshold: float | None) -> dict[str, float]:
+        """Means, the health of the logits, and the adversarial share of the pulls."""
+        means = {key: total / count for key, (total, count) in self.sums.items()}
+        pulls = means.pop(ADVERSARIAL, None), means.pop(TERMS, None)
+        if pulls[0] is not None and pulls[1]:
+            means["health/adversarial_share"] = (pulls[0] / pulls[1]) ** 0.5
+        return means | (indicators(self.logits, threshold=threshold) if self.logits else {})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": {key: list(pair) for key, pair in self.sums.items()}, "logits": list(self.logits)}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> Totals:
+        return cls({key: (total, count) for key, (total, count) in state["sums"].items()}, tuple(state["logits"]))
 
 
 class Window:
-    """Means of the logged values since the last reading; read from the device once, at its close."""
+    """What was logged since the window was last closed; read from the device once, at its close."""
 
     def __init__(self, threshold: float | None):
         self.threshold = threshold
         self._clear()
 
     def _clear(self) -> None:
-        self.values: dict[str, list[Tensor]] = {}
+        self.logged: dict[str, list[Tensor]] = {}
         self.logits: list[Tensor] = []
 
     def add(self, values: dict[str, Tensor]) -> None:
         for key, value in values.items():
-            self.values.setdefault(key, []).append(value.detach())
+            self.logged.setdefault(key, []).append(value.detach())
 
     def add_logits(self, real: list[Tensor], fake: list[Tensor]) -> None:
         self.logits.append(logit_sums(real, fake, self.threshold))
 
-    def close(self, ranks: Ranks) -> dict[str, float]:
-        """Means over the window and over ranks, and the health of its logits and of the generator's pulls."""
-        keys = sorted(self.values)
-        means = torch.stack([torch.stack(self.values[key]).double().mean() for key in keys])
-        values = dict(zip(keys, (ranks.sum(means) / ranks.size).tolist(), strict=True))
-        squares = {key: values.pop(key) for key in keys if key.startswith(SQUARES)}
-        if "square/adversarial" in squares and squares.get("square/terms"):
-            values["health/adversarial_share"] = (squares["square/adversarial"] / squares["square/terms"]) ** 0.5
-        if self.logits:
-            values |= indicators(ranks.sum(torch.stack(self.logits).sum(0)), threshold=self.threshold)
+    def close(self, ranks: Ranks) -> Totals:
+        """Sums over the window, values being means over ranks."""
+        keys = sorted(self.logged)
+        sums = torch.stack([torch.stack(self.logged[key]).double().sum() for key in keys])
+        means = (ranks.sum(sums) / ranks.size).tolist()
+        counts = [len(self.logged[key]) for key in keys]
+        logits = ranks.sum(torch.stack(self.logits).sum(0)).tolist() if self.logits else ()
         self._clear()
-        return values
+        return Totals(dict(zip(keys, zip(means, counts, strict=True), strict=True)), tuple(logits))

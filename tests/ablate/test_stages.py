@@ -113,7 +113,7 @@ def test_what_is_wrong_in_a_stage_is_located_there(stages, path, says):
         ([{"until": 0.5, "ramp": 0.1}, TWO[1]], "stages.0.ramp", "the first stage has none before it"),
         ([{"until": 0.5, "moments": "reset"}, TWO[1]], "stages.0.moments", "the first stage has none before it"),
         ([{"until": 0.8}, {**TWO[1], "ramp": 0.3}], "stages.1.ramp", "0.3 of the budget is longer than the stage"),
-        ([{"until": 0.5}, {"terms.gradient.operator": "laplacian", "terms.gradient.weight": 2, "ramp": 0.1}],
+        ([{"until": 0.5}, {"terms.gradient.operator": "laplacian", "terms.gradient.weight": 3, "ramp": 0.1}],
          "stages.1.terms", "gradient has other options than in the stage before: a ramp moves weights alone"),
         ([{"until": 0.5}, {}], "stages.1", "changes nothing: the stage before is like that already"),
         ([{"until": 0.5}, {"terms": {}, "objective.adv_weight": 0}], "stages.1", "the generator can't learn"),
@@ -169,3 +169,28 @@ def test_a_mistake_in_a_levels_stage_has_the_line_of_the_stage(tmp_path):
     with pytest.raises(StudyError) as caught:
         load(path)
     assert "study.yaml:14:" in str(caught.value) and "expected a number of at least 0, found -30" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stages", "path", "says"),
+    [
+        ([{"until": 0.001}, {"until": 0.002, "terms.l1": 3}, TWO[1]], "stages.1",
+         "gets none of the 120 generator updates: the stage before lasts to number 1"),
+        ([{"until": {"plateau": 20, "at_most": 0.5}}, TWO[1]], "stages.0.until.plateau",
+         "20 readings without progress can't come before at_most 0.5: the stage has 20 readings at most"),
+    ],
+)  # fmt: skip
+def test_a_stage_that_can_never_be_as_it_says_is_refused(stages, path, says):
+    found = errors(stages, budget={"generator_updates": 120})
+    assert set(found) == {path} and says in found[path]
+
+
+def test_a_ramp_as_long_as_its_stage_is_allowed():
+    """1 - 0.7 is a little less than 0.3 in binary."""
+    assert read([{"until": 0.7}, {**TWO[1], "ramp": 0.3}]).stages[1].timing.ramp == 0.3
+
+
+def test_a_level_that_the_first_stage_replaces_changes_nothing():
+    staged = [{"until": 0.5, "terms": {"l1": 50}}, TWO[1]]
+    assert read(staged, **{"terms.l1": 10, "optimizer.lr": 1e-4}) != read(staged)
+    assert read(staged, **{"terms.l1": 10}) == read(staged)

@@ -102,7 +102,7 @@ def first_steps(of: Recipe, data: Path, ranks: Ranks) -> dict[str, torch.Tensor]
     training = tiny.training(still(of), data, ranks)
     for _ in range(updates_to_compare(of)):
         training.advance()
-    values = training.window.close(ranks)
+    values = tiny.logged(training)
     kinds = ("loss_", "term/", "weighted/", "health/adversarial_share")
     found = {key: torch.tensor(value) for key, value in values.items() if key.startswith(kinds)}
     for name, network in (("d", training.discriminator), ("g", training.generator)):

@@ -280,3 +280,32 @@ def test_a_trend_adds_no_fluctuation(values, slope):
     spread = math.sqrt(sum((value - sum(rest) / 5) ** 2 for value in rest) / 4)
     assert fluctuation(tilted) == pytest.approx(spread / mean, abs=1e-9)
     assert fluctuation([1 + slope / 5 * place for place in range(5)]) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_stage_with_other_weights_is_judged_by_itself():
+    """Gradient norms many times those of the first stage are no explosion; what was found before stands."""
+    values = [early()] * 5 + [reading()] * 15 + [reading(gradient_g=2000.0)] * 30
+    found: dict[bool, list[str]] = {}
+    for entered in (False, True):
+        monitor, kinds = Monitor(), []
+        for count, value in enumerate(values, start=1):
+            if entered and count > 20:
+                monitor.enter(0.4)
+            kinds += [finding.kind for finding in monitor.read(value, progress=count / READINGS)]
+        found[entered] = kinds
+    assert found == {False: ["exploding"], True: []}
+
+
+def test_the_greatest_variety_it_had_is_remembered_over_a_resumption():
+    whole, cut = Monitor(), Monitor()
+    values = [early()] * 5 + [reading()] * 10 + [reading(output_variance=0.06)] * 35
+    found: dict[int, list[str]] = {0: [], 1: []}
+    for count, value in enumerate(values, start=1):
+        if count == 20:
+            state = json.loads(json.dumps(cut.state_dict()))
+            cut = Monitor()
+            cut.load_state_dict(state)
+        for place, monitor in enumerate((whole, cut)):
+            found[place] += [finding.kind for finding in monitor.read(value, progress=count / READINGS)]
+    assert found[0] == found[1] and "collapsed" in found[0]
+    assert cut.greatest_variance == whole.greatest_variance == 0.5

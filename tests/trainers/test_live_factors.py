@@ -248,7 +248,7 @@ def outcome(of: Recipe, second: Second, data: Path) -> dict[str, dict[str, torch
     logged = {}
     for update in range(second.updates):
         training.advance()
-        logged |= {f"{update}/{key}": value for key, value in training.window.close(training.ranks).items()}
+        logged |= {f"{update}/{key}": value for key, value in tiny.logged(training).items()}
         training.course.read([1.0, 0.95, 0.95, 0.95][update])
     training.settle()
     sar = training.draws.batch(0).sar

@@ -139,7 +139,7 @@ def test_it_resolves_and_trains(toy, tmp_path):
     training = tiny.training(of, tiny.prepared(tmp_path / "data"))
     before = tiny.tensors(training.generator.state_dict())
     training.advance()
-    values = training.window.close(training.ranks)
+    values = tiny.logged(training)
     assert values["weighted/toy"] == pytest.approx(5 * values["term/toy"]) and values["term/toy"] > 0
     assert not tiny.equal(before, tiny.tensors(training.generator.state_dict()))
 

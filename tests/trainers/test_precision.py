@@ -95,7 +95,7 @@ def test_a_step_in_bf16_is_that_in_fp32_up_to_its_rounding(data, options):
         training = tiny.training(still(compute=Compute(precision=precision), **options), data)
         training.advance()
         gradients = [p.grad.flatten() for p in training.generator.parameters()]
-        found[precision] = torch.cat(gradients), training.window.close(training.ranks)
+        found[precision] = torch.cat(gradients), tiny.logged(training)
     (exact, values), (rounded, others) = found["fp32"], found["bf16"]
     assert not torch.equal(exact, rounded)
     assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.99
@@ -115,12 +115,12 @@ def test_spectral_norm_divides_by_the_largest_singular_value_whatever_the_precis
         training.advance()  # at rate 0: the iteration alone goes on
     exact = [layer for layer in training.discriminator.modules() if isinstance(layer, torch.nn.Conv2d)]
     assert {buffer.dtype for buffer in training.discriminator.buffers()} == {torch.float32}
-    with training.arithmetic.autocast():
+    with training.arithmetic.forward():
         under = [layer.weight.dtype for layer in exact]
     assert set(under) == {torch.float32}
     training.discriminator.eval()
     for layer in exact:
-        with training.arithmetic.autocast():
+        with training.arithmetic.forward():
             weight = layer.weight.detach()
         inside = float(torch.linalg.matrix_norm(weight.flatten(1).double(), ord=2))
         assert inside == pytest.approx(1.0, abs=1e-3)
@@ -148,7 +148,7 @@ def test_channels_last_is_the_same_network_to_rounding(data, options):
         laid_out = [p.is_contiguous(memory_format=torch.channels_last) for p in weights]
         assert all(laid_out) if compute is CHANNELS_LAST else not any(laid_out)
         training.advance()
-        found.append([training.window.close(training.ranks), training])
+        found.append([tiny.logged(training), training])
     (values, one), (others, two) = found
     for key in values:
         assert others[key] == pytest.approx(values[key], rel=1e-3, abs=1e-5), key
@@ -163,3 +163,28 @@ def test_images_come_in_the_networks_memory_format():
     images = torch.zeros(2, 3, 8, 8)
     arranged = Arithmetic(CHANNELS_LAST, torch.device("cpu")).arrange(images)
     assert arranged.is_contiguous(memory_format=torch.channels_last) and torch.equal(arranged, images)
+
+
+def test_tf32_is_allowed_in_the_networks_alone(data):
+    """The flags, as a GPU would see them: on for the networks, forward and back; off for losses and metrics."""
+    training = tiny.training(tiny.recipe(compute=Compute(precision="tf32"), terms=("l1", "ssim")), data)
+    seen: dict[str, set[bool]] = {}
+
+    def note(name: str) -> None:
+        seen.setdefault(name, set()).add(torch.backends.cudnn.allow_tf32)
+
+    for name, network in (("generator", training.generator), ("discriminator", training.discriminator)):
+        network.register_forward_hook(lambda *_, name=name: note(name))
+        next(network.parameters()).register_hook(lambda _, name=name: note(f"{name}, back"))
+    terms = training.steps.terms[0]
+    for name, term in terms.items():
+        def loss(*inputs, name=name, term=term):
+            note(name)
+            return term.loss(*inputs)
+        terms[name] = replace(term, loss=loss)
+    training.advance()
+    assert seen == {
+        "generator": {True}, "generator, back": {True}, "discriminator": {True}, "discriminator, back": {True},
+        "l1": {False}, "ssim": {False},
+    }  # fmt: skip
+    assert not torch.backends.cudnn.allow_tf32

@@ -178,7 +178,7 @@ def test_a_checkpoint_is_all_that_the_next_update_depends_on(tmp_path):
         two.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
         for training in (one, two):
             torch.manual_seed(id(training))
-            training.window.close(training.ranks) if training.window.values else None
+            tiny.logged(training) if training.window.logged else None
             for _ in range(3):
                 training.advance()
             training.settle()
@@ -209,12 +209,17 @@ def test_a_checkpoint_of_another_number_of_ranks_is_refused_with_both(tmp_path):
         train.run(folder.root)
 
 
-def test_how_often_it_is_scored_moves_neither_a_plateau_nor_the_weights(tmp_path):
+def test_how_often_it_is_scored_moves_no_plateau_no_weight_and_no_diagnosis(tmp_path):
     of = staged(Timing(until=Plateau(plateau=2, at_most=0.9, improvement=0.5)), Timing(moments="reset"))
     of = replace(of, budget=replace(of.budget, generator_updates=110))  # a reading every third update
-    ends = []
+    of, ends = replace(of, updates=replace(of.updates, generator=2)), []
     for name, interval in (("rarely", 110), ("often", 7)):
         folder = tiny.trial_folder(tmp_path / name, tiny.spec(replace(of, evaluate=Evaluate(every=interval))))
         train.run(folder.root)
-        ends.append(read(folder.checkpoints / FINAL)["generator"])
-    assert all(torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+        ended = events.read(folder.events)[-1]
+        evidence = {key: pytest.approx(value, rel=1e-9) for key, value in ended.evidence.items()}
+        ends.append((read(folder.checkpoints / FINAL)["generator"], (ended.diagnosis, evidence, ended.findings)))
+    (one, _), (two, diagnosis) = ends
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    last = events.read((tmp_path / "rarely" / "trials" / "trial" / "events.jsonl"))[-1]
+    assert (last.diagnosis, last.evidence, last.findings) == diagnosis

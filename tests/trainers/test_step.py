@@ -164,7 +164,7 @@ def test_at_unit_gradient_the_adversarial_share_is_the_root_of_the_pixels_over_l
     pull, values = steps.generator_pull(batch, fake.requires_grad_(), Course(recipe), 0)
     window = Window(None)
     window.add(values)
-    found = window.close(Ranks())["health/adversarial_share"]
+    found = window.close(Ranks()).values(None)["health/adversarial_share"]
     assert found == pytest.approx(math.sqrt(3 * side * side) / 100, rel=1e-4) == pytest.approx(share, abs=0.05)
     assert pull.shape == fake.shape
 
@@ -183,7 +183,7 @@ def test_the_share_is_that_of_an_update_whatever_the_weights_ramp_through(data):
 def test_a_generator_without_terms_has_no_share_and_learns_from_the_discriminator(data):
     training = tiny.training(tiny.recipe(terms=()), data)
     training.advance()
-    values = training.window.close(training.ranks)
+    values = tiny.logged(training)
     assert "health/adversarial_share" not in values and values["loss_g"] == pytest.approx(values["loss_g_adv"])
 
 
@@ -214,6 +214,6 @@ def test_a_stage_trains_on_its_own_terms(data):
     named = []
     for _ in range(4):
         training.advance()
-        values = training.window.close(training.ranks)
+        values = tiny.logged(training)
         named.append(sorted(key for key in values if key.startswith("weighted/")))
     assert named == [["weighted/l1"]] * 2 + [["weighted/ssim"]] * 2

@@ -95,6 +95,11 @@ def training(
     return Training(of, spec(of, ranks=ranks.size, seed=seed), Tiles.open(data), ranks, start)
 
 
+def logged(training) -> dict[str, float]:
+    """What was logged since the last time, as a trial reports it."""
+    return training.window.close(training.ranks).values(training.steps.objective.threshold)
+
+
 def tensors(state: Any, at: str = "") -> dict[str, torch.Tensor]:
     """Every number of a nested state, by its path."""
     if isinstance(state, torch.Tensor):
