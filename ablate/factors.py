@@ -88,7 +88,9 @@ def _check_levels(
                 )
                 sources.refuse(("factors", factor, level, *inside), said)
             if not errors and _judged(patch, reference) and _same(draft, reference):
-                sources.refuse(("factors", factor, level), "changes nothing: the base is like that already")
+                inert = [note for note in draft.notes if note not in reference.notes]
+                why = "; ".join(inert) or "the base is like that already"
+                sources.refuse(("factors", factor, level), f"changes nothing: {why}")
             arm = f"{factor}={level}"
             warnings += [f"{arm}: {text}" for text in draft.warnings() if text not in reference.warnings()]
             twin = seen.setdefault(repr((draft.recipe, draft.ranks)), arm)

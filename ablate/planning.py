@@ -71,7 +71,8 @@ def describe(plan: Plan, facts: dict[str, Any]) -> str:
     lines.append(f"on {resources['device']}: {ranks} a trial, {slots} at a time")
     lines += ["", *_detectable(facts["detectable"], len(seeds)), _cost(facts["cost"])]
     notes = [f"{arm.name}: {note}" for arm in plan.arms for note in arm.resolved.notes]
-    lines += [f"note: {note}" for note in notes] + [f"caution: {warning}" for warning in plan.warnings]
+    lines += [f"note: {note}" for note in notes]
+    lines += [f"caution: {warning}" for warning in plan.warnings if warning not in notes]
     return "\n".join(lines)
 
 
@@ -102,7 +103,7 @@ def _detectable(facts: dict[str, Any], seeds: int) -> list[str]:
     table = ", ".join(f"{n} seeds -> {value:.1f}" for n, value in facts["by_seeds"].items())
     lines = ["detectable difference from the base at 80 % power, in residual standard deviations:", f"  {table}"]
     if seeds < 3:
-        lines.append(f"{seeds} seeds: estimates only, no verdicts")
+        lines.append(f"{_count(seeds, 'seed')}: estimates only, no verdicts")
     elif seeds < EXPLORATORY_BELOW:
         lines.append(f"{seeds} seeds are exploratory: only differences above {facts['planned']:.1f} of them show")
     return lines

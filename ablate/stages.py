@@ -92,19 +92,22 @@ def _located(item: Mapping[str, Any], section: str, errors: list[Error]) -> list
 
 
 def in_words(stages: list[dict[str, Any]]) -> str:
-    """The stages of a recipe's document in a line: `to 0.6: l1 100; then, ramp 0.1: l1 30, ssim 10, lr 0.0001`."""
-    said, before = [], {}
-    for stage in stages:
-        until = stage["until"]
-        end = f"to a plateau, at most {until['at_most']:g}" if isinstance(until, dict) else f"to {until}"
-        how = [f"ramp {stage['ramp']:g}"] if stage["ramp"] else []
-        how += [f"{name} reset" for name in ("moments", "schedule") if stage[name] == "reset"]
-        what = [f"{name} {term['weight']:g}" for name, term in stage["terms"].items()]
-        what += [f"{name} {value}" for name, value in stage["optimizer"].items()
-                 if before and value != before["optimizer"][name]]  # fmt: skip
-        if before and stage["adv_weight"] != before["adv_weight"]:
-            what.append(f"adv_weight {stage['adv_weight']:g}")
-        head = ", ".join(["then" if until is None else end, *how])
-        said.append(f"{head}: {', '.join(what)}")
-        before = stage
-    return "; ".join(said) or "one stage"
+    """The stages of a recipe's document in a line: `to 0.6: l1 100; then, ramp 0.1: l1 30, ssim 10, lr 0.0001`.
+
+    Of the optimizer and the adversarial weight it has what is not the same in all stages.
+    """
+    varying = [name for name in (stages[0]["optimizer"] if stages else ())
+               if any(stage["optimizer"][name] != stages[0]["optimizer"][name] for stage in stages)]  # fmt: skip
+    weights = {stage["adv_weight"] for stage in stages}
+    return "; ".join(_stage_in_words(stage, varying, adversarial=len(weights) > 1) for stage in stages) or "one stage"
+
+
+def _stage_in_words(stage: Mapping[str, Any], varying: list[str], *, adversarial: bool) -> str:
+    until = stage["until"]
+    end = f"to a plateau, at most {until['at_most']:g}" if isinstance(until, dict) else f"to {until}"
+    how = [f"ramp {stage['ramp']:g}"] if stage["ramp"] else []
+    how += [f"{name} reset" for name in ("moments", "schedule") if stage[name] == "reset"]
+    what = [f"{name} {term['weight']:g}" for name, term in stage["terms"].items()] or ["no terms"]
+    what += [f"adversarial {stage['adv_weight']:g}"] if adversarial else []
+    what += [f"{name} {stage['optimizer'][name]}" for name in varying]
+    return f"{', '.join(['then' if until is None else end, *how])}: {', '.join(what)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from trainers.families import METRICS
-from trainers.weightfiles import WeightsFile, found, missing
+from trainers.weightfiles import WeightsFile, damaged, found, missing
 
 
 def unavailable(name: str, *, tile: int, bands: int | None = None) -> str | None:
@@ -48,6 +48,7 @@ def without_package(module: str, distribution: str) -> str | None:
 
 
 def without_file(file: WeightsFile) -> str | None:
-    if found(file) is not None:
-        return None
+    path = found(file)
+    if path is not None:
+        return damaged(path, file)
     return f"{missing(file)} It is published at {file.url} and not downloaded by itself."

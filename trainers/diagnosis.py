@@ -13,6 +13,7 @@ from trainers.pathologies import PATHOLOGIES, Pathology, Seen
 GRACE = 0.1  # share of the budget in which nothing is flagged: healthy runs start extreme
 WINDOW = 5  # readings
 PATIENCE = 3  # windows in a row before a flag is raised
+LEAST_UPDATES = 100  # of a run: below, an untrained generator and a collapsed one look alike
 LEAST_READINGS = 25  # a whole run below these (about 50 are planned) is too short to be judged
 MEMORY = 2 / (WINDOW + 1)  # weight of a new reading in the moving average of L1: that of a span of one window
 HEALTHY, UNJUDGED = "healthy", "unjudged"
@@ -57,7 +58,9 @@ class Monitor:
     all that it says.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, updates: int | None = None) -> None:
+        """`updates` is the length of the run; below LEAST_UPDATES nothing is judged but what is not finite."""
+        self.updates = updates
         self.early: list[dict[str, float]] = []  # readings of the first 10 % of the budget
         self.window: list[dict[str, float]] = []  # readings of the window that is open
         self.before: dict[str, float] = {}  # means of the window before it
@@ -135,7 +138,7 @@ class Monitor:
         early = _each(self.early, statistics.median)
         seen = Seen(means, self.before, early, self._fluctuation(), self._excess(), self.greatest_variance)
         self.window, self.before = [], means
-        if self.readings / progress < LEAST_READINGS:
+        if self.readings / progress < LEAST_READINGS or (self.updates or LEAST_UPDATES) < LEAST_UPDATES:
             return
         self.windows += 1
         for place, pathology in enumerate(PATHOLOGIES):
@@ -146,7 +149,8 @@ class Monitor:
         self.streaks[place] = self.streaks[place] + 1 if pathology.shows(seen) else 0
         if self.streaks[place] < PATIENCE or place in self.found:
             return
-        message = f"{pathology.title}: {pathology.says(seen)}, for {PATIENCE} windows in a row"
+        lasted = f"for {PATIENCE} windows in a row, to {progress:.0%} of the budget"
+        message = f"{pathology.title}: {pathology.says(seen)}, {lasted}"
         evidence = {f"health/{name}": seen[name] for name in pathology.reads if not math.isnan(seen[name])}
         self.found[place] = Finding(pathology.kind, message, evidence, progress)
 

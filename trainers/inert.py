@@ -44,6 +44,7 @@ def _as_it_begins(recipe: Recipe) -> Recipe:
 def _stage(before: Stage | None, stage: Stage, where: str, notes: list[str]) -> Stage:
     said: list[str] = []  # of the optimizer that all stages share, once is enough
     optimizer = _dropped(stage.optimizer, "optimizer", _of_optimizer(stage.optimizer), said)
+    optimizer = _dropped(optimizer, f"{where}.optimizer", _of_later(before, stage), said)
     timing = _dropped(stage.timing, where, _of_timing(before, stage), notes)
     notes += said
     return replace(stage, optimizer=optimizer, timing=timing)
@@ -67,6 +68,13 @@ def _of_optimizer(optimizer: Optimizer) -> Found:
         yield "constant", "decay none"
     elif optimizer.constant == 1:
         yield "decay", "constant 1.0"
+
+
+def _of_later(before: Stage | None, stage: Stage) -> Found:
+    begins = before.timing.until if before else 0.0
+    if before and isinstance(begins, float) and stage.timing.schedule == "keep":
+        if 0 < stage.optimizer.warm_up <= begins:
+            yield "warm_up", f"a stage that begins at {begins}, after it"
 
 
 def _of_timing(before: Stage | None, stage: Stage) -> Found:

@@ -27,8 +27,8 @@ def refusals(recipe: Recipe, *, ranks: int) -> list[Refusal]:
 def cautions(recipe: Recipe, *, ranks: int) -> list[str]:
     """What is allowed but probably not meant."""
     rules = (
-        _small_batch_norm, _weightless_terms, _no_reconstruction, _penalty_betas, _many_evaluations, _one_start,
-        _doubts,
+        _small_batch_norm, _weightless_terms, _no_reconstruction, _no_adversary, _penalty_betas, _many_evaluations,
+        _one_start, _doubts,
     )  # fmt: skip
     return [sentence for rule in rules for sentence in rule(recipe, ranks)]
 
@@ -155,6 +155,12 @@ def _weightless_terms(recipe: Recipe, ranks: int) -> Iterator[str]:
 def _no_reconstruction(recipe: Recipe, ranks: int) -> Iterator[str]:
     if not any(_trained_terms(stage) for stage in recipe.course):
         yield "no loss term has a weight above 0: only the discriminator ties the output to its target"
+
+
+def _no_adversary(recipe: Recipe, ranks: int) -> Iterator[str]:
+    """Feature matching is the one term that reads the discriminator."""
+    if all(stage.adv_weight == 0 and "feature_matching" not in _trained_terms(stage) for stage in recipe.course):
+        yield "objective.adv_weight is 0: the discriminator trains, and nothing of it reaches the generator"
 
 
 def _penalty_betas(recipe: Recipe, ranks: int) -> Iterator[str]:

@@ -9,7 +9,6 @@ from itertools import pairwise
 from trainers.recipe import Plateau, Recipe, Stage, Timing
 from trainers.stages import updates_until
 
-
 Refusal = tuple[tuple[str | int, ...], str]
 SLACK = 1e-9  # 1 - 0.7 is a little less than 0.3 in binary
 
@@ -37,7 +36,7 @@ def _spans(recipe: Recipe) -> Iterator[Refusal]:
     for index, stage in enumerate(recipe.stages):
         end = updates_until(latest_end(stage.timing), steps)
         if end <= start:
-            yield ("stages", index), f"gets none of the {steps} generator updates: the stage before lasts to number {end}"
+            yield ("stages", index), f"gets none of the {steps} generator updates: the one before lasts to number {end}"
         until = stage.timing.until
         readings = sum(start < step <= end for step in recipe.reading_steps)
         if isinstance(until, Plateau) and until.plateau >= readings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,13 +135,16 @@ class Training:
 
     def predictor(self) -> Predict:
         """Of the resulting generator, in the evaluation mode of the recipe."""
-        mode = by_running_statistics if self.recipe.evaluate.mode == "running" else as_in_the_paper
-        return mode(self.result, self.arithmetic)
+        return self._mode(self.result, self.arithmetic)
 
     @property
     def predict(self) -> Predict:
-        """Of the generator in training: what its health is read from."""
-        return by_running_statistics(self.generator, self.arithmetic)
+        """Of the generator in training, in the same mode: what its health is read from."""
+        return self._mode(self.generator, self.arithmetic)
+
+    @property
+    def _mode(self) -> Callable[[nn.Module, Arithmetic], Predict]:
+        return by_running_statistics if self.recipe.evaluate.mode == "running" else as_in_the_paper
 
     # -- state ----------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ class Watch:
 
     def __init__(self, training: Training, tiles: Tiles, ranks: Ranks):
         self.training = training
-        self.probe, self.monitor = Probe(tiles, ranks), Monitor()
+        self.probe, self.monitor = Probe(tiles, ranks), Monitor(updates=training.recipe.steps)
         self.unread = Totals()
 
     def close_window(self) -> dict[str, float]:

@@ -6,8 +6,10 @@ the file lies under a name that carries the hash's first digits (torch.hub's con
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 VARIABLE = "ABLATE_WEIGHTS"
@@ -73,3 +75,19 @@ def missing(file: WeightsFile) -> str:
 def _shown(folder: Path) -> str:
     """A report may travel: the home folder's name stays at home."""
     return f"~/{folder.relative_to(Path.home())}" if folder.is_relative_to(Path.home()) else str(folder)
+
+
+def damaged(path: Path, file: WeightsFile) -> str | None:
+    """What to say where the file at `path` has another hash than it should have."""
+    stated = os.stat(path)
+    digest = _digest(path, (stated.st_ino, stated.st_size, stated.st_mtime_ns))
+    if digest.startswith(file.sha256):
+        return None
+    begins = "" if len(file.sha256) == 64 else "one that begins with "
+    return f"{path}: its sha256 is {digest}, expected {begins}{file.sha256}"
+
+
+@cache
+def _digest(path: Path, stamp: tuple[int, ...]) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -6,7 +6,6 @@ Which files there are and where they lie: `trainers.weightfiles`.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import http.client
 import pickle
 import socket
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trainers.pairs import DataError
-from trainers.weightfiles import VARIABLE, VGG19, WeightsFile, folders, found, local, missing
+from trainers.weightfiles import VARIABLE, VGG19, WeightsFile, damaged, folders, found, local, missing
 
 __all__ = ["VARIABLE", "VGG19", "WeightsFile", "folders", "load", "local", "present", "read"]
 
@@ -89,11 +88,8 @@ def _patience(seconds: float) -> Iterator[None]:
 
 
 def _check_hash(path: Path, file: WeightsFile) -> None:
-    with open(path, "rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if not found.startswith(file.sha256):
-        begins = "" if len(file.sha256) == 64 else "one that begins with "
-        raise DataError(f"{path}: its sha256 is {found}, expected {begins}{file.sha256}")
+    if said := damaged(path, file):
+        raise DataError(said)
 
 
 def _tensor(state: object, name: str, shape: tuple[int, ...], path: Path) -> Tensor:

@@ -10,7 +10,7 @@ from reports.load import Run
 from reports.page import Page
 from reports.wording import code, count, escape, table
 
-_LOST = {Status.failed.value: "lost to the machine"}
+_LOST = {Status.failed.value: "failed without an outcome"}
 
 
 def failures(page: Page) -> str:
@@ -29,7 +29,7 @@ def _own(page: Page) -> str:
             what = "; ".join(_reason(run) for run in failed)
             rows.append([code(name), f"{outcomes - len(failed)} / {outcomes}", f"[{low:.2f}, {high:.2f}]", what])
     if not rows:
-        return "No run diverged or collapsed."
+        return "No run ended as diverged or collapsed."
     return table(["arm", "trained", "success rate, exact 95 % interval", "what happened"], rows)
 
 

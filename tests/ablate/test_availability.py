@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -19,19 +20,35 @@ from trainers.families import METRICS
 from trainers.pairs import DataError
 
 
+WHOLE = b"weights"
+
+
 @pytest.fixture(autouse=True)
 def weights(tmp_path, monkeypatch) -> Path:
     """The folder in which weights are looked for; empty."""
     monkeypatch.setenv(weightfiles.VARIABLE, str(tmp_path / "weights"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     (tmp_path / "weights").mkdir()
+    monkeypatch.setattr(weightfiles, "_digest", _digest)
     return tmp_path / "weights"
 
 
+def _digest(path: Path, stamp: tuple) -> str:
+    """`put` stands for the published files, which are not at hand: their hash is what it should be."""
+    content = path.read_bytes()
+    published = {file.name: file.sha256 for file in (weightfiles.ALEXNET, weightfiles.INCEPTION)}
+    return published[path.name] if content == WHOLE else hashlib.sha256(content).hexdigest()
+
+
 def put(folder: Path, *files: weightfiles.WeightsFile) -> None:
-    """What a file holds is looked at when it is read."""
     for file in files:
-        (folder / file.name).write_bytes(b"weights")
+        (folder / file.name).write_bytes(WHOLE)
+
+
+def test_a_damaged_file_makes_a_metric_unavailable_with_both_hashes(weights):
+    (weights / weightfiles.ALEXNET.name).write_bytes(b"half a download")
+    why = unavailable("lpips", tile=256, bands=3)
+    assert hashlib.sha256(b"half a download").hexdigest() in why and weightfiles.ALEXNET.sha256 in why
 
 
 def study(tmp_path: Path, *sets: str, text: str = studies.STUDY):

@@ -175,7 +175,7 @@ def test_a_mistake_in_a_levels_stage_has_the_line_of_the_stage(tmp_path):
     ("stages", "path", "says"),
     [
         ([{"until": 0.001}, {"until": 0.002, "terms.l1": 3}, TWO[1]], "stages.1",
-         "gets none of the 120 generator updates: the stage before lasts to number 1"),
+         "gets none of the 120 generator updates: the one before lasts to number 1"),
         ([{"until": {"plateau": 20, "at_most": 0.5}}, TWO[1]], "stages.0.until.plateau",
          "20 readings without progress can't come before at_most 0.5: the stage has 20 readings at most"),
     ],

@@ -45,6 +45,12 @@ def same_weights(**timing) -> Recipe:
     return replace(base, stages=(tiny.stage(base, Timing(until=0.3)), later))
 
 
+def late_warm_up(share: float) -> Recipe:
+    base = tiny.recipe(steps=3)
+    later = tiny.stage(base, Timing(), terms={"ssim": 3.0}, optimizer=Optimizer(lr=1e-3, warm_up=share))
+    return replace(base, stages=(tiny.stage(base, Timing(until=0.3)), later))
+
+
 # (Where the rule stands, option) -> recipes that hold an inert value of it.
 CASES: dict[tuple[str, str], list[Recipe]] = {
     ("objectives.wgan_gp", "critic"): [wgan_gp(penalty_weight=0.0, critic="sum")],
@@ -62,6 +68,7 @@ CASES: dict[tuple[str, str], list[Recipe]] = {
         two_stages(Optimizer(lr=1e-3, constant=1.0), schedule="reset"),
     ],
     ("_of_timing", "ramp"): [same_weights(ramp=0.5)],
+    ("_of_later", "warm_up"): [late_warm_up(0.3), late_warm_up(0.1)],
 }
 
 
@@ -143,6 +150,7 @@ def test_a_live_setting_is_left_alone():
         two_stages(Optimizer(lr=1e-3, decay="none", warm_up=0.5), schedule="reset"),
         two_stages(Optimizer(lr=1e-3, constant=1.0, warm_up=0.5), schedule="reset"),
         tiny.recipe(optimizer=Optimizer(lr=1e-3, constant=0.9, decay="cosine")),
+        late_warm_up(0.5),
     ]
     for recipe in live:
         assert inert.without_inert(recipe) == (recipe, ())

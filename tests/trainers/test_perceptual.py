@@ -17,7 +17,7 @@ from ablate import events
 from ablate.records import Status
 from ablate.resolve import ResolveError, identity_document, resolve
 from tests.trainers import tiny
-from trainers import entry, train, weights
+from trainers import entry, train, weightfiles, weights
 from trainers.families import TERMS, build
 from trainers.options import places
 from trainers.pairs import DataError
@@ -250,7 +250,7 @@ def test_published_weights_are_downloaded_once_and_checked(folder, tmp_path, mon
     sha = digest(tmp_path / "far")[:8]
     (tmp_path / "far").rename(tmp_path / f"vgg19-{sha}.pth")
     published = weights.WeightsFile(f"vgg19-{sha}.pth", sha, (tmp_path / f"vgg19-{sha}.pth").as_uri())
-    monkeypatch.setattr(weights, "VGG19", published)
+    monkeypatch.setattr(weightfiles, "VGG19", published)
     first = loss(perceptual.Options(), images(0), images(1))
     assert torch.equal(first, loss(RANDOM, images(0), images(1)))
     (tmp_path / f"vgg19-{sha}.pth").unlink()

@@ -221,5 +221,5 @@ def test_how_often_it_is_scored_moves_no_plateau_no_weight_and_no_diagnosis(tmp_
         ends.append((read(folder.checkpoints / FINAL)["generator"], (ended.diagnosis, evidence, ended.findings)))
     (one, _), (two, diagnosis) = ends
     assert all(torch.equal(one[key], two[key]) for key in one)
-    last = events.read((tmp_path / "rarely" / "trials" / "trial" / "events.jsonl"))[-1]
+    last = events.read(tmp_path / "rarely" / "trials" / "trial" / "events.jsonl")[-1]
     assert (last.diagnosis, last.evidence, last.findings) == diagnosis

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from trainers import weightfiles
 from trainers.options import Count, NonNegative, options
 
 Layer = Literal[
@@ -31,8 +32,15 @@ class Options:
 
 def caution(part: Options, recipe) -> list[str]:
     """Random weights are said out loud: check, plan and the report's notes repeat it."""
-    random = part.weights == "random"
-    return ["terms.perceptual compares by random VGG19 weights, not by trained ones"] if random else []
+    if part.weights == "random":
+        return ["terms.perceptual compares by random VGG19 weights, not by trained ones"]
+    file = _file(part)
+    path = weightfiles.found(file)
+    if path is not None:
+        said = weightfiles.damaged(path, file)
+        return [f"terms.perceptual: {said}"] if said else []
+    tried = " A trial tries to download it." if file.url else ""
+    return [f"terms.perceptual: {weightfiles.missing(file)}{tried}"]
 
 
 def refuse(part: Options, recipe) -> list[str]:
@@ -47,6 +55,10 @@ def refuse(part: Options, recipe) -> list[str]:
     return found
 
 
+def _file(part: Options) -> weightfiles.WeightsFile:
+    return weightfiles.VGG19 if part.weights == "torchvision" else weightfiles.local("vgg19", part.sha256 or "")
+
+
 def build(part: Options):
     import torch
 
@@ -56,8 +68,7 @@ def build(part: Options):
     if part.weights == "random":
         state = _vgg19.random_state(part.layers)
     else:
-        file = weights.VGG19 if part.weights == "torchvision" else weights.local("vgg19", part.sha256)
-        state = weights.load(file, _vgg19.shapes(part.layers))
+        state = weights.load(_file(part), _vgg19.shapes(part.layers))
     network = _vgg19.Features(part.layers, state)
 
     def perceptual(fake, real, mask):
