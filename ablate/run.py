@@ -188,7 +188,9 @@ def write_plan(plan: Plan, folder: StudyFolder) -> None:
     document = plan.to_json()
     if folder.plan.exists() and json.loads(folder.plan.read_text())["hash"] == document["hash"]:
         return
-    write_atomically(folder.study, write_yaml(plan.study.text))
+    recipes = [arm.resolved.recipe for arm in plan.arms]
+    text = startfiles.in_own_copies(plan.study.text, recipes, folder.cache, beside=folder.root)
+    write_atomically(folder.study, write_yaml(text))
     write_atomically(folder.plan, json.dumps(document, indent=1))
 
 

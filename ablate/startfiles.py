@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -80,3 +80,20 @@ def _copy(path: Path, target: Path, sha256: str) -> None:
 def for_worker(identity: Mapping[str, Any]) -> dict[str, str]:
     """Role -> where the copy lies below the cache, for a recipe that states digests."""
     return {role: kept(sha256) for role, sha256 in identity["start"].items() if sha256}
+
+
+def in_own_copies(text: Any, recipes: Iterable[Recipe], cache: Path, *, beside: Path) -> Any:
+    """A study's document that names the copies in place of the files they are of, as seen from the folder `beside`:
+    the study can be run again by its name when those have moved.
+    """
+    files = {str(path): path for recipe in recipes for _, path in named(recipe)}
+    copies = {name: os.path.relpath(cache / kept(digest(path)), beside) for name, path in files.items()}
+    return _replaced(text, copies) if copies else text
+
+
+def _replaced(node: Any, copies: Mapping[str, str]) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _replaced(value, copies) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_replaced(value, copies) for value in node]
+    return copies.get(node, node) if isinstance(node, str) else node

@@ -16,7 +16,7 @@ from ablate.plan import Plan, make_plan
 from ablate.problems import StudyError
 from ablate.records import StudyFolder
 from ablate.resolve import identity_document
-from ablate.run import check_bands, specs_of_arms
+from ablate.run import check_bands, specs_of_arms, write_plan
 from ablate.study import load
 from tests.ablate import studies
 from tests.trainers import pix2pix
@@ -204,3 +204,17 @@ def test_trials_start_from_the_file_and_run_on_without_it(tmp_path):
     path.unlink()
     assert studies.ablate("report", "tiny", cwd=tmp_path).returncode == 0
     assert "no such file" in studies.ablate("check", "tiny.yaml", cwd=tmp_path).stderr
+
+
+def test_a_study_that_has_begun_is_run_by_its_name_when_its_files_have_moved(tmp_path):
+    path, other = generator(tmp_path / "g.pth"), generator(tmp_path / "h.pth", seed=1)
+    plan = planned(tmp_path, "g.pth", factor="{start: h.pth}")
+    folder = StudyFolder(tmp_path / "runs", "tiny")
+    for arm, spec in specs_of_arms(plan):
+        startfiles.keep(arm.resolved.recipe, spec.recipe, folder.cache)
+    write_plan(plan, folder)
+    before = plan.to_json()["hash"]
+    for file in (path, other):
+        file.unlink()
+    again = make_plan(load(folder.study))
+    assert ids(again) == ids(plan) and again.to_json()["hash"] == before
