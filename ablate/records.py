@@ -106,6 +106,13 @@ class TrialResult:
     findings: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def stages_began(self) -> dict[int, int]:
+        """Stage of training, from 2 on -> generator updates before it; empty where there is one stage."""
+        stages, began = (self.curves.get(("train", key), ()) for key in ("stage", "stage_began"))
+        pairs = zip(stages, began, strict=True)
+        return {int(stage): int(start) for (*_, stage), (*_, start) in pairs if start}
+
+    @property
     def pathology(self) -> str:
         """What the run suffered from most, as reports count it (`D dominates`); empty where nothing was found."""
         return self.findings.get(self.diagnosis, "").partition(":")[0]

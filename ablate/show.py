@@ -55,7 +55,8 @@ def trial_document(folder: TrialFolder) -> dict[str, Any]:
         "id": spec["id"], "study": folder.root.parent.parent.name, "seed": spec["seed"],
         "arms": _arms(folder, spec["id"]),
         "status": str(result.status), "why": result.why, "steps": result.steps, "images": result.images,
-        "seconds": round(result.seconds, 2), "scores": dict(result.scores), "health": health,
+        "stages_began": result.stages_began, "seconds": round(result.seconds, 2),
+        "scores": dict(result.scores), "health": health,
         "diagnosis": result.diagnosis, "evidence": dict(result.evidence), "findings": dict(result.findings),
         "warnings": list(result.warnings), "recipe": spec["recipe"], "ranks": spec["ranks"],
         "threads": spec["threads"], "device": spec["device"], "data": spec["data"],
@@ -74,6 +75,7 @@ def describe(document: dict[str, Any]) -> str:
     head = f"{d['id']}  {' = '.join(d['arms'])} · seed {d['seed']} of {d['study']}"
     outcome = f"{d['status']} after {d['steps']} generator updates, {d['images']} images, {d['seconds']:.1f} s"
     lines = [head, outcome + (f": {d['why']}" if d["why"] else "")]
+    lines += [f"stage {stage} began after {updates} of them" for stage, updates in d["stages_began"].items()]
     lines += ["", *_diagnosis(d)] if d["diagnosis"] else []
     lines += ["", "scores (validation)", *_rows(d["scores"]), "", "health (last reading)", *_rows(d["health"])]
     lines += [f"  {warning}" for warning in d["warnings"] if warning not in d["findings"].values()]

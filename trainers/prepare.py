@@ -36,8 +36,6 @@ def fingerprint(data: Data) -> str:
 
 def _fingerprint(data: Data, source: Source) -> str:
     left_out = {*places(type(data)), *AFTER_READING}
-    if not data.misregistration:
-        left_out.add("misregistration")  # data prepared before there was the option are the same data
     chosen = {key: value for key, value in asdict(data).items() if key not in left_out}
     return digest([PREPARATION, part_name(data), chosen, source.identity()])
 

@@ -112,7 +112,7 @@ class Trial:
         values = self.watch.close_window()
         values |= {"lr": training.adam_g.param_groups[0]["lr"], "lr_d": training.adam_d.param_groups[0]["lr"]}
         if self.recipe.stages:
-            values["stage"] = float(training.course.index + 1)
+            values |= {"stage": float(training.course.index + 1), "stage_began": float(training.course.began)}
         probe, findings = self.watch.read() if reading else ({}, [])
         values |= probe
         self._measured("train", values)

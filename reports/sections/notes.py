@@ -19,6 +19,7 @@ def notes(page: Page) -> str:
         *_uneven(page),
         *_shared(page),
         *_inert(page),
+        *_stages(page),
         *_warnings(page),
         *map(escape, page.results.data.get("cautions") or ()),
         *_valueless(page),
@@ -36,6 +37,20 @@ def _mixed_code(page: Page) -> list[str]:
         f"The runs were trained by {len(states)} states of the code or of torch ({escape('; '.join(states))}): "
         "a difference between arms may be one between those."
     ]
+
+
+def _stages(page: Page) -> list[str]:
+    """When the later stages of training began: a plateau decides it run by run."""
+    said = []
+    for name in page.order:
+        began = {run.seed: run.result.stages_began for run in page.results.of(name) if run.result}
+        for stage in sorted(set().union(*began.values())):
+            at = {seed: stages[stage] for seed, stages in sorted(began.items()) if stage in stages}
+            alike = len(set(at.values())) == 1 and len(at) == len(began)
+            each = (f"{updates} (seed {seed})" for seed, updates in at.items())
+            when = str(*set(at.values())) if alike else ", ".join(each)
+            said.append(f"{code(name)}: stage {stage} began after this many generator updates: {when}.")
+    return said
 
 
 def _unfair(page: Page) -> list[str]:

@@ -19,7 +19,6 @@ from trainers.availability import unavailable, without_package
 from trainers.families import METRICS
 from trainers.pairs import DataError
 
-
 WHOLE = b"weights"
 
 

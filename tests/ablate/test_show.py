@@ -58,6 +58,18 @@ def test_a_trial_of_before_there_were_diagnoses_shows_none(tmp_path):
     assert "diagnosis" not in show.describe(show.trial_document(trial(tmp_path)))
 
 
+def test_it_says_when_the_stages_of_training_began(tmp_path):
+    folder = trial(tmp_path)
+    assert "began after" not in show.describe(show.trial_document(folder))
+    lines = folder.events.read_text().splitlines(keepends=True)
+    staged = [json.loads(lines[1]) | {"step": step, "values": {"stage": stage, "stage_began": began}}
+              for step, stage, began in ((6, 1.0, 0.0), (8, 3.0, 7.0), (9, 3.0, 7.0))]  # fmt: skip
+    folder.events.write_text(lines[0] + "".join(json.dumps(line) + "\n" for line in staged) + lines[-1])
+    document = show.trial_document(folder)
+    assert document["stages_began"] == {3: 7}  # the second was shorter than the way between two readings
+    assert "\nstage 3 began after 7 of them\n" in show.describe(document)
+
+
 def test_the_status_counts_diagnoses_and_names_each_on_request(tmp_path):
     trial(tmp_path, **DOMINANT)
     found = status.study_status(tmp_path, "s")

@@ -264,3 +264,21 @@ def test_what_the_data_say_about_a_metric_is_a_note(tmp_path):
     (root / "data.json").write_text(json.dumps(facts))
     notes = written(root).partition("## Notes")[2]
     assert "- FID is of 96 images, fewer than 2,048" in notes
+
+
+def test_it_says_when_each_run_entered_a_later_stage(tmp_path):
+    from ablate.events import EventWriter, Measured
+
+    root = study(tmp_path, table(ARMS, 2))
+    results = load(root)
+    began = {("a=1", 1): 60, ("a=1", 2): 60, ("b=2", 1): 40, ("b=2", 2): 55, ("c=3", 2): 30}
+    for (name, seed), updates in began.items():
+        writer = EventWriter(root / "trials" / results.runs[name, seed].trial / "events.jsonl", attempt=2)
+        values = {"stage": 2.0, "stage_began": float(updates)}
+        writer.append(Measured, step=96, images=384, split="train", values=values)
+        writer.close()
+    notes = written(root).partition("## Notes")[2]
+    assert "- `a=1`: stage 2 began after this many generator updates: 60.\n" in notes
+    assert "- `b=2`: stage 2 began after this many generator updates: 40 (seed 1), 55 (seed 2).\n" in notes
+    assert "- `c=3`: stage 2 began after this many generator updates: 30 (seed 2).\n" in notes
+    assert notes.count("stage 2 began") == 3

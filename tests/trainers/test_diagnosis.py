@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.diagnosis import GRACE, LEAST_READINGS, PATIENCE, WINDOW, Monitor, fluctuation
+from trainers.diagnosis import GRACE, LEAST_READINGS, LEAST_UPDATES, PATIENCE, WINDOW, Monitor, fluctuation
 from trainers.pathologies import PATHOLOGIES
 
 READINGS = 50
@@ -114,6 +114,15 @@ def test_alone_it_is_the_diagnosis_with_its_evidence(kind):
     changed = [f"health/{name}" for name in SICK[kind] if f"health/{name}" in found.evidence]
     assert changed and all(found.evidence[key] == pytest.approx(SICK[kind][key[7:]]) for key in changed)
     assert f"{PATIENCE} windows in a row" in found.message and next(iter(found.messages.values())) == found.message
+
+
+@pytest.mark.parametrize("updates, judged", [(LEAST_UPDATES - 1, False), (LEAST_UPDATES, True), (None, True)])
+def test_a_run_of_few_updates_is_judged_only_by_what_is_not_finite(updates, judged):
+    monitor = Monitor(updates=updates)
+    assert any(follow(series(SICK["collapsed"]), monitor)) is judged
+    assert monitor.diagnosis().kind == ("collapsed" if judged else "unjudged")
+    broken = monitor.read({"loss_g": math.nan}, progress=1.0)
+    assert [found.kind for found in broken] == ["diverged"]
 
 
 def test_the_first_tenth_of_the_budget_is_never_judged():

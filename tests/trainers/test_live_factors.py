@@ -295,8 +295,8 @@ def test_the_interval_of_evaluations_sets_where_scores_are_taken(tmp_path):
 
 
 def test_a_declared_collapse_ends_the_trial_where_it_is_asked_to(tmp_path):
-    base = tiny.recipe(steps=30, every=30, optimizer=Optimizer(lr=1e-2))
+    base = tiny.recipe(steps=100, every=100, optimizer=Optimizer(lr=1e-2))
     one, two = (finished(tmp_path, of, name, constant=True) for name, of in
                 (("base", base), ("other", change(base, "health.collapse", "end"))))  # fmt: skip
     assert (one.status.value, two.status.value) == ("done", "collapsed")
-    assert two.steps < one.steps == 30 and "collapsed" in two.why
+    assert two.steps < one.steps == 100 and "collapsed" in two.why
