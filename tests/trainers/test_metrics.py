@@ -108,6 +108,20 @@ def test_what_stands_under_the_mask_changes_nothing(name):
     assert torch.equal(*scores)
 
 
+@any_metric
+def test_a_quarter_of_nodata_leaves_a_score_where_it_was(name):
+    """Of pictures that are alike all over: what is masked agrees by itself, and must not count as agreement."""
+    real, mask = images(0), everywhere(images(0))
+    fake = 0.7 * real + 0.3 * images(1)
+    mask[..., : SIDE // 4] = 0
+    whole, part = (metric(name)(fill(fake, m), fill(real, m), m) for m in (everywhere(real), mask))
+    if name == "psnr":
+        assert (whole - part).abs().max() < 0.3  # dB; diluted it would be 1.2
+        return
+    perfect = {"max": 1.0, "min": 0.0}[METRICS.part(name).GOAL]
+    torch.testing.assert_close((part - perfect).mean(), (whole - perfect).mean(), rtol=0.1, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", ["mae", "psnr", "sam", "gmsd", "edge_f1"])
 def test_metrics_by_pixel_count_valid_pixels_only(name):
     """Error under the mask, even when it is not filled, does not enter."""

@@ -123,6 +123,20 @@ def test_the_order_of_the_batch_does_not_matter(name):
 
 
 @any_term
+def test_a_quarter_of_nodata_leaves_the_loss_where_it_was(name):
+    """What is masked agrees by itself: it must not make the term weigh less."""
+    if getattr(TERMS.part(name.split()[0]), "INPUTS", "images") != "images":
+        pytest.skip("features of the discriminator are of patches, which see the mask's fill as D does")
+    real = torch.cat([images(name, seed) for seed in range(4)])
+    fake = 0.7 * real + 0.3 * torch.cat([images(name, seed) for seed in range(10, 14)])
+    mask = everywhere(real)
+    mask[..., : real.shape[-1] // 4] = 0
+    whole, part = (build(name)(fill(fake, m), fill(real, m), m).mean() for m in (everywhere(real), mask))
+    tolerance = 0.2 if name == "ms_ssim" else 0.1  # its coarse scales have few windows, all of which see something
+    torch.testing.assert_close(part, whole, rtol=tolerance, atol=0)  # diluted it would be a quarter less
+
+
+@any_term
 def test_what_stands_under_the_mask_changes_neither_the_loss_nor_the_gradient(name):
     term, real, mask = build(name), images(name, 0), hole(images(name, 0))
     losses, slopes = [], []

@@ -5,9 +5,11 @@ Krizhevsky, 2014, https://arxiv.org/abs/1404.5997; tensors are named as in torch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,10 +31,22 @@ CONVOLUTIONS = (
     Convolution("features.8", 384, 256, kernel=3, stride=1, padding=1, pools=False),
     Convolution("features.10", 256, 256, kernel=3, stride=1, padding=1, pools=False),
 )
+SEED = 5  # of the random weights, for all studies
 SHAPES: dict[str, tuple[int, ...]] = {}
 for at in CONVOLUTIONS:
     SHAPES[f"{at.key}.weight"] = (at.outputs, at.inputs, at.kernel, at.kernel)
     SHAPES[f"{at.key}.bias"] = (at.outputs,)
+
+
+def random_state() -> dict[str, Tensor]:
+    """He's initialisation (2015, https://arxiv.org/abs/1502.01852; fan in, zero biases), always the same."""
+    generator = torch.Generator().manual_seed(SEED)
+    return {
+        name: torch.randn(shape, generator=generator) * (2 / math.prod(shape[1:])) ** 0.5
+        if len(shape) == 4
+        else torch.zeros(shape)
+        for name, shape in SHAPES.items()
+    }
 
 
 class Features(nn.Module):

@@ -26,6 +26,6 @@ def build(part: Options):
 
     def ms_ssim(fake, real, mask):
         """1 - MS-SSIM per image, in [0, 1]: tensors (B, C, H, W) in [-1, 1], filled alike where masked -> (B,)."""
-        return 1 - similarity.ms_ssim(similarity.to_unit(fake), similarity.to_unit(real))
+        return 1 - similarity.ms_ssim(similarity.to_unit(fake), similarity.to_unit(real), mask)
 
     return ms_ssim

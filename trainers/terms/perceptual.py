@@ -63,6 +63,7 @@ def build(part: Options):
     import torch
 
     from trainers import weights
+    from trainers.masks import seen_mean
     from trainers.terms import _vgg19
 
     if part.weights == "random":
@@ -72,7 +73,7 @@ def build(part: Options):
     network = _vgg19.Features(part.layers, state)
 
     def perceptual(fake, real, mask):
-        """Mean absolute difference of features per image, averaged over layers, at least 0.
+        """Mean absolute difference of features per image over places that see a valid pixel, averaged over layers, at least 0.
 
         Tensors (B, C, H, W) in [-1, 1], filled alike where masked -> (B,); fp32 also under autocast.
         """
@@ -81,7 +82,7 @@ def build(part: Options):
             with torch.no_grad():
                 wanted = network(_rgb(real.float(), part.bands))
             pairs = zip(network(_rgb(fake.float(), part.bands)), wanted, strict=True)
-            return torch.stack([(got - want).abs().mean(dim=(1, 2, 3)) for got, want in pairs]).mean(dim=0)
+            return torch.stack([seen_mean((got - want).abs(), mask) for got, want in pairs]).mean(dim=0)
 
     return perceptual
 

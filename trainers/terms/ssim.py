@@ -19,6 +19,6 @@ def build(part: Options):
 
     def ssim(fake, real, mask):
         """1 - SSIM per image, in [0, 2]: tensors (B, C, H, W) in [-1, 1], filled alike where masked -> (B,)."""
-        return 1 - similarity.ssim(similarity.to_unit(fake), similarity.to_unit(real))
+        return 1 - similarity.ssim(similarity.to_unit(fake), similarity.to_unit(real), mask)
 
     return ssim
