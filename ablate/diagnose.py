@@ -1,34 +1,34 @@
 """What a pix2pix loss log shows about the balance of its two networks.
 
-Sums and bounds from printed losses; the words are in `ablate.diagnose_words`. Losses are means over
-the patches of single minibatches, so a mean logit is only bounded by them (Jensen's inequality).
+Sums and bounds from printed losses (`ablate.logits`); the words are in `ablate.diagnose_words`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import expm1, inf, isfinite, log, log1p, sqrt
+from math import isfinite, sqrt
 from typing import Literal
 
 import numpy as np
 
+from ablate.logits import (
+    PLAIN,
+    Objective,
+    Smoothing,
+    entropy,
+    floor_and_blind,
+    least_fake_loss,
+    logit_of_fake,
+    logit_of_real,
+    mean_fake_logit,
+)
 from ablate.losslog import Line, LossLog, counted
 from ablate.problems import Problem, StudyError, no_such
 
-
-class Objective(StrEnum):
-    """What the networks minimised: pix2pix's `--gan_mode`, where losses of it have logits to go back to."""
-
-    vanilla = "vanilla"
-    lsgan = "lsgan"
-
-
-BLIND = {
-    Objective.vanilla: 2 * log(2),
-    Objective.lsgan: 0.5,
-}  # least D_real + D_fake of a D that can't tell; the floor is 0
+SMOOTHED = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # targets for real that a log without a word of smoothing may have had
+LEAST_REAL = 0.1  # D_real: below, labels can hardly have been smoothed
 DOMINANT, BLINDED = 0.05, 0.95  # of the normalised D loss
 WINDOWS = 3  # consecutive ones before anything is flagged
 SHARE, LEAST = 0.25, 30  # the last part: a quarter of the run, 30 lines if there are as many
@@ -52,7 +52,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Discriminator:
-    """Averages of the last part. Logits are raw; `None` is no bound, or one that takes an absent loss.
+    """Averages of the last part. Logits are raw; `None` is no bound, one that takes an absent loss, or one that
+    smoothed labels don't give (a loss then belongs to two logits).
 
     `normalised` is 0 for a D that is certain and right, 1 for a blind one. `logit_gradient_at_least`
     bounds mean |d G_GAN / d logit| from below (its most is 1 for vanilla).
@@ -65,10 +66,10 @@ class Discriminator:
     normalised_at_most: float  # by rounding
     windows: tuple[float, ...]  # the normalised loss in each
     real_logit: float | None  # if the printed value is exact
-    real_logit_at_least: float
-    fake_logit_at_most: float
+    real_logit_at_least: float | None
+    fake_logit_at_most: float | None
     fake_logit: float | None  # mean, from G_GAN and D_fake
-    logit_gradient_at_least: float
+    logit_gradient_at_least: float | None
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ class Diagnosis:
     verdict: Verdict
     why: str
     objective: Objective
+    smoothing: Smoothing
     lambda_l1: float
     log: LossLog
     part: int
@@ -106,22 +108,29 @@ class Diagnosis:
     cautions: tuple[str, ...]
 
 
-def diagnose(loss_log: LossLog, *, objective: Objective = Objective.vanilla, lambda_l1: float = 100.0) -> Diagnosis:
-    """The verdict on a log; `lambda_l1` (above 0) is the weight that its G_L1 contains.
+def diagnose(
+    loss_log: LossLog, *, objective: Objective = Objective.vanilla, lambda_l1: float = 100.0,
+    smoothing: Smoothing = PLAIN,
+) -> Diagnosis:  # fmt: skip
+    """The verdict on a log; `lambda_l1` (above 0) is the weight that its G_L1 contains, `smoothing` D's targets.
 
-    Raises StudyError for another weight.
+    Raises StudyError for another weight, and for targets that are not 1 >= real > fake >= 0.
     """
+    if not 0 <= smoothing[1] < smoothing[0] <= 1:
+        found = " ".join(map(str, smoothing))
+        expected = "the targets for real and fake, both from 0 to 1, the first above the second"
+        raise StudyError([Problem("--smoothing", 0, 0, "", f"found {found}; expected {expected}")])
     if not (lambda_l1 > 0 and isfinite(lambda_l1)):
         raise StudyError([Problem("--lambda-l1", 0, 0, "", f"found {lambda_l1}; expected a number above 0")])
     finite = [line for line in loss_log.lines if line.finite]
     part = finite[-max(LEAST, round(SHARE * len(finite))) :]
     half = 0.5 * 10.0**-loss_log.decimals
-    found = _discriminator(part, half, objective) if finite else None
+    found = _discriminator(part, half, objective, smoothing) if finite else None
     reconstruction = _reconstruction(finite, part, lambda_l1)
-    verdict, why = _verdict(loss_log, finite, found, half, objective)
+    verdict, why = _verdict(loss_log, finite, found, half, objective, smoothing)
     return Diagnosis(
-        verdict, why, objective, lambda_l1, loss_log, len(part), found, reconstruction,
-        tuple(_cautions(loss_log, finite, part, reconstruction)),
+        verdict, why, objective, smoothing, lambda_l1, loss_log, len(part), found, reconstruction,
+        tuple(_cautions(loss_log, finite, part, reconstruction) + _smoothed(found, half, objective, smoothing)),
     )  # fmt: skip
 
 
@@ -132,50 +141,36 @@ def objective_named(name: str) -> Objective:
     return Objective(name)
 
 
-def logit_of_real(loss: float, objective: Objective) -> float:
-    """Least mean logit on real patches that a mean loss of `loss` allows; -inf where it allows any."""
-    return _vanilla_logit(loss) if objective is Objective.vanilla else 1 - sqrt(loss)
-
-
-def logit_of_fake(loss: float, objective: Objective) -> float:
-    """Greatest mean logit on generated patches that a mean loss of `loss` allows."""
-    return -_vanilla_logit(loss) if objective is Objective.vanilla else sqrt(loss)
-
-
-def mean_fake_logit(d_fake: float, g_gan: float, objective: Objective) -> float:
-    """Mean logit on generated patches from D's and G's loss on them, exact for one D and one batch.
-
-    softplus(-s) - softplus(s) = -s, and (s - 1)^2 - s^2 = 1 - 2 s.
-    """
-    return d_fake - g_gan if objective is Objective.vanilla else (1 + d_fake - g_gan) / 2
-
-
-def _vanilla_logit(loss: float) -> float:
-    """s of softplus(-s) = loss."""
-    return inf if loss <= 0 else -loss - log1p(-np.exp(-loss)) if loss > 1 else -log(expm1(loss))
-
-
 def _mean(lines: Sequence[Line], name: str) -> float | None:
     values = [line.losses[name] for line in lines if name in line.losses]
     return float(np.mean(values)) if values else None
 
 
-def _discriminator(part: Sequence[Line], half: float, objective: Objective) -> Discriminator | None:
+def _discriminator(
+    part: Sequence[Line], half: float, objective: Objective, smoothing: Smoothing
+) -> Discriminator | None:  # fmt: skip
     d_real, d_fake, g_gan = (_mean(part, name) for name in ("D_real", "D_fake", "G_GAN"))
     if d_real is None or d_fake is None or min(d_real, d_fake) < -half:
         return None
     d_real, d_fake = max(d_real, 0.0), max(d_fake, 0.0)
     sums = np.array([line.losses["D_real"] + line.losses["D_fake"] for line in part if _has_d(line)])
-    real, blind = logit_of_real(d_real, objective), BLIND[objective]
-    fake_most = logit_of_fake(d_fake + half, objective)
-    return Discriminator(
-        d_real, d_fake, g_gan, (d_real + d_fake) / blind, (d_real + d_fake + 2 * half) / blind,
-        tuple(float(chunk.mean()) / blind for chunk in np.array_split(sums, min(WINDOWS, len(sums)))),
-        real if objective is Objective.vanilla and isfinite(real) else None, logit_of_real(d_real + half, objective),
-        fake_most, None if g_gan is None else mean_fake_logit(d_fake, g_gan, objective),
-        # sigmoid(s) <= softplus(s), so 1 - sigmoid(s) averages to at least 1 - D_fake; lsgan: 2 |1 - s|.
-        max(0.0, 1 - d_fake - half if objective is Objective.vanilla else 2 * (1 - fake_most)),
+    floor, blind = floor_and_blind(objective, smoothing)
+    scale = blind - floor
+    found = Discriminator(
+        d_real, d_fake, g_gan, (d_real + d_fake - floor) / scale, (d_real + d_fake + 2 * half - floor) / scale,
+        tuple((float(chunk.mean()) - floor) / scale for chunk in np.array_split(sums, min(WINDOWS, len(sums)))),
+        None, None, None, None if g_gan is None else mean_fake_logit(d_fake, g_gan, objective, smoothing[1]), None,
     )  # fmt: skip
+    if smoothing[0] == PLAIN[0]:
+        real = logit_of_real(d_real, objective)
+        exact = real if objective is Objective.vanilla and isfinite(real) else None
+        found = replace(found, real_logit=exact, real_logit_at_least=logit_of_real(d_real + half, objective))
+    if smoothing[1] == PLAIN[1]:
+        most = logit_of_fake(d_fake + half, objective)
+        # sigmoid(s) <= softplus(s), so 1 - sigmoid(s) averages to at least 1 - D_fake; lsgan: 2 |1 - s|.
+        least = max(0.0, 1 - d_fake - half if objective is Objective.vanilla else 2 * (1 - most))
+        found = replace(found, fake_logit_at_most=most, logit_gradient_at_least=least)
+    return found
 
 
 def _has_d(line: Line) -> bool:
@@ -213,8 +208,9 @@ def _trend(values: np.ndarray) -> tuple[float, float, float] | None:
 
 
 def _verdict(
-    loss_log: LossLog, finite: Sequence[Line], found: Discriminator | None, half: float, objective: Objective
-) -> tuple[Verdict, str]:
+    loss_log: LossLog, finite: Sequence[Line], found: Discriminator | None, half: float, objective: Objective,
+    smoothing: Smoothing,
+) -> tuple[Verdict, str]:  # fmt: skip
     broken = _first_not_finite(loss_log.lines)
     if broken is not None and (not finite or finite[-1].number < broken.number):
         names = ", ".join(name for name, value in broken.losses.items() if not isfinite(value))
@@ -227,7 +223,7 @@ def _verdict(
         )
     if found is None:
         return Verdict.undecided, _no_losses(finite, objective)
-    if (misfit := _misfit(found, objective)) is not None:
+    if (misfit := _misfit(found, objective, smoothing)) is not None:
         return Verdict.undecided, misfit
     shown = ", ".join(f"{value:.3f}" for value in found.windows)
     if all(value < DOMINANT for value in found.windows):
@@ -276,12 +272,17 @@ def _no_losses(finite: Sequence[Line], objective: Objective) -> str:
     return f"D_real or D_fake is negative, which {objective} can't give; a critic's (wgan) losses have no such reading"
 
 
-def _misfit(found: Discriminator, objective: Objective) -> str | None:
-    """A sentence if no logits of this objective give this D_fake and G_GAN together."""
+def _misfit(found: Discriminator, objective: Objective, smoothing: Smoothing) -> str | None:
+    """A sentence if no logits of this objective give these losses."""
+    if found.normalised_at_most < -0.02:
+        least, real, fake = floor_and_blind(objective, smoothing)[0], *smoothing
+        return (
+            f"D_real + D_fake is {found.d_real + found.d_fake:.3f}, and can't be below {least:.3f} with targets "
+            f"{real:g} and {fake:g}: were labels smoothed so (--smoothing)?"
+        )
     if found.fake_logit is None:
         return None
-    s = found.fake_logit
-    least = float(np.logaddexp(0, s)) if objective is Objective.vanilla else s * s
+    least = least_fake_loss(found.fake_logit, objective, smoothing[1])
     # D is updated between the two losses, which moves them apart a little.
     if least <= 2 * found.d_fake + 0.1:
         return None
@@ -290,6 +291,21 @@ def _misfit(found: Discriminator, objective: Objective) -> str | None:
         f"D_fake {found.d_fake:.3f} and G_GAN {found.g_gan:.3f} don't fit {objective}, which would give a D_fake of "
         f"at least {least:.3f}: another objective (--objective {other}?), or G_GAN is logged with a weight"
     )
+
+
+def _smoothed(found: Discriminator | None, half: float, objective: Objective, smoothing: Smoothing) -> list[str]:
+    """A word where a plain reading calls D unsure whose D_real is just that of a certain D with a smoothed target."""
+    if found is None or objective is not Objective.vanilla or smoothing != PLAIN or found.d_real < LEAST_REAL:
+        return []
+    target = min(SMOOTHED, key=lambda target: abs(entropy(target) - found.d_real))
+    near = abs(entropy(target) - found.d_real) <= max(0.005, half)
+    if not near or found.d_fake + half >= DOMINANT or (found.g_gan or 0) < 3:
+        return []
+    return [
+        f"D_real {found.d_real:.3f} beside D_fake {found.d_fake:.3f} is what a certain D shows when its target for "
+        f"real is {target:g} ({entropy(target):.3f} is the least it can reach). If labels were smoothed, say so: "
+        f"--smoothing {target:g} 0"
+    ]
 
 
 def _cautions(

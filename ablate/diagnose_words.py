@@ -17,13 +17,14 @@ from ablate.diagnose import (
     TILE_SAMPLING,
     Diagnosis,
     Discriminator,
-    Objective,
     Reconstruction,
     Verdict,
 )
+from ablate.logits import PLAIN, Objective
 from ablate.losslog import counted
 
 STUDY = "stabilizer.yaml"
+RUN = f"ablate run studies/{STUDY} --set name=mine --set 'base.data={{layout: folders, root: DATA, tile: 256}}'"
 WIDTH = 110
 
 
@@ -111,7 +112,7 @@ def document(found: Diagnosis) -> dict[str, Any]:
     }  # fmt: skip
     whole = {
         "verdict": str(found.verdict), "why": found.why,
-        "objective": str(found.objective), "lambda_l1": found.lambda_l1, "read": read,
+        "objective": str(found.objective), "smoothing": found.smoothing, "lambda_l1": found.lambda_l1, "read": read,
         "discriminator": found.discriminator and asdict(found.discriminator),
         "reconstruction": found.reconstruction
         and asdict(found.reconstruction) | {"direction": found.reconstruction.direction},
@@ -134,12 +135,13 @@ def describe(found: Diagnosis) -> str:
     """The diagnosis as people read it."""
     parts = [
         (f"{HEADLINES[found.verdict]}.", [f"Evidence: {found.why}.", _read(found), *found.cautions]),
-        (f"The discriminator ({found.objective}, labels not smoothed)", _discriminator(found)),
+        (f"The discriminator ({found.objective}, {_labels(found)})", _discriminator(found)),
         (f"The reconstruction (lambda {found.lambda_l1:g})", _reconstruction(found.reconstruction, found.lambda_l1)),
         ("What losses alone can't tell", list(CANNOT_TELL)),
         (f"Levels of studies/{STUDY} that are meant for this", _levels(found.verdict)),
     ]
-    return "\n\n".join("\n".join([title, *map(_item, lines)]) for title, lines in parts if lines)
+    said = "\n\n".join("\n".join([title, *map(_item, lines)]) for title, lines in parts if lines)
+    return f"{said}\n\n    {RUN}" if AIMS[found.verdict] else said  # a command is never wrapped
 
 
 def _item(text: str) -> str:
@@ -162,18 +164,43 @@ def _discriminator(found: Diagnosis) -> list[str]:
     d, shown = found.discriminator, f".{found.log.decimals}f"
     if d is None or found.verdict is Verdict.undecided:
         return []
-    exact = f"about {d.real_logit:.1f} if exact, " if d.real_logit is not None else ""
-    said = [
-        f"D_real {d.d_real:{shown}}: a mean logit of {exact}at least {d.real_logit_at_least:.2f} as printed.",
-        f"D_fake {d.d_fake:{shown}}: a mean logit of at most {d.fake_logit_at_most:.2f} as printed"
-        + (f"; with G_GAN {d.g_gan:{shown}} it is about {d.fake_logit:.2f}." if d.fake_logit is not None else "."),
-        f"Normalised D loss (0 certain, 1 blind): {d.normalised:.3f}, at most {d.normalised_at_most:.3f} as printed.",
-    ]
+    said = [f"D_real {d.d_real:{shown}}{_real_logit(d)}.", f"D_fake {d.d_fake:{shown}}{_fake_logit(d, shown)}."]
+    said.append(
+        f"Normalised D loss (0 certain, 1 blind): {d.normalised:.3f}, at most {d.normalised_at_most:.3f} as printed."
+    )
     return [*said, _gradient(d, found)]
+
+
+def _labels(found: Diagnosis) -> str:
+    if found.smoothing == PLAIN:
+        return "labels not smoothed"
+    return "labels smoothed to {:g} and {:g}".format(*found.smoothing)
+
+
+def _real_logit(d: Discriminator) -> str:
+    if d.real_logit_at_least is None:
+        return ", of a smoothed target: two logits give it"
+    exact = f"about {d.real_logit:.1f} if exact, " if d.real_logit is not None else ""
+    return f": a mean logit of {exact}at least {d.real_logit_at_least:.2f} as printed"
+
+
+def _fake_logit(d: Discriminator, shown: str) -> str:
+    said = []
+    if d.fake_logit_at_most is not None:
+        said.append(f"a mean logit of at most {d.fake_logit_at_most:.2f} as printed")
+    if d.fake_logit is not None:
+        subject = "it is" if said else "the mean logit is"
+        said.append(f"with G_GAN {d.g_gan:{shown}} {subject} about {d.fake_logit:.2f}")
+    return f": {'; '.join(said)}" if said else ", of a smoothed target: two logits give it"
 
 
 def _gradient(d: Discriminator, found: Diagnosis) -> str:
     least = d.logit_gradient_at_least
+    if least is None:
+        return (
+            "Whether the generator's gradient vanishes before it reaches the output can't be decided from losses, only "
+            "from the adversarial share and gradient norms."
+        )
     if found.objective is Objective.vanilla:
         kind, size = "With the non-saturating loss", f"of at most -1 it keeps at least {least:.4f}"
     else:
@@ -240,6 +267,6 @@ def _levels(verdict: Verdict) -> list[str]:
         said += [BESIDE[verdict]] if verdict in BESIDE else []
         said.append(
             "What is meant to help may not: the study runs each against the base with equal seeds and says which "
-            "differences the data can separate."
+            "differences the data can separate. On your own pairs, in DATA/sar and DATA/optical:"
         )
     return said

@@ -9,19 +9,19 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablate.diagnose import (
-    Diagnosis,
+from ablate.diagnose import Diagnosis, Verdict, diagnose
+from ablate.diagnose_words import AIMS, describe, document, levels, study_levels
+from ablate.logits import (
     Objective,
-    Verdict,
-    diagnose,
+    floor_and_blind,
+    least_fake_loss,
     logit_of_fake,
     logit_of_real,
     mean_fake_logit,
 )
-from ablate.diagnose_words import AIMS, describe, document, levels, study_levels
 from ablate.losslog import LossLog, parse_loss_log
 from ablate.problems import StudyError
 from tests.ablate import studies
@@ -180,6 +180,65 @@ def test_bounds_hold_for_any_logits(real, fake, objective):
     assert found.discriminator.logit_gradient_at_least <= gradient + slack
 
 
+@given(
+    real=logits, fake=logits, objective=st.sampled_from(Objective),
+    smoothing=st.sampled_from([(1.0, 0.0), (0.9, 0.0), (0.9, 0.1), (1.0, 0.2), (0.7, 0.3)]),
+)  # fmt: skip
+@settings(deadline=None)  # the first call loads torch
+def test_losses_of_smoothed_labels_are_read_by_their_own_floor_and_blind_value(real, fake, objective, smoothing):
+    """The floor and the blind value are those that training uses; the mean logit on fakes stays exact."""
+    import torch
+
+    from trainers.families import OBJECTIVES, build
+
+    trained = build(OBJECTIVES, OBJECTIVES.options(str(objective))(smoothing=smoothing))
+    assert floor_and_blind(objective, smoothing) == pytest.approx((trained.floor, trained.blind))
+    on_real, on_fake = (torch.tensor(values, dtype=torch.float64).view(1, 1, 1, -1) for values in (real, fake))
+    d_real, d_fake, g_gan = (float(loss) for loss in
+                             (trained.real(on_real), trained.fake(on_fake), trained.generator(on_fake)))  # fmt: skip
+    assert np.mean(fake) == pytest.approx(mean_fake_logit(d_fake, g_gan, objective, smoothing[1]), abs=1e-6)
+    assert d_fake >= least_fake_loss(np.mean(fake), objective, smoothing[1]) - 1e-6
+    text = log({"G_GAN": g_gan, "G_L1": 10.0, "D_real": d_real, "D_fake": d_fake}, 3)
+    found = diagnose(parse_loss_log(text), objective=objective, smoothing=smoothing)
+    assert found.verdict is not Verdict.undecided
+    expected = (d_real + d_fake - trained.floor) / (trained.blind - trained.floor)
+    assert found.discriminator.normalised == pytest.approx(expected, abs=0.002 / (trained.blind - trained.floor))
+    assert (found.discriminator.real_logit_at_least is None) is (smoothing[0] < 1)
+    assert (found.discriminator.fake_logit_at_most is None) is (smoothing[1] > 0)
+    assert describe(found)
+
+
+SMOOTHED = {"G_GAN": 7.6, "G_L1": 31.0, "D_real": 0.327, "D_fake": 0.001}  # a certain D, targets 0.9 and 0
+
+
+def test_a_certain_d_with_smoothed_labels_is_dominant_once_it_is_told_so():
+    plain, told = read(log(SMOOTHED)), read(log(SMOOTHED), smoothing=(0.9, 0.0))
+    assert plain.verdict is Verdict.balanced
+    assert "If labels were smoothed, say so: --smoothing 0.9 0" in " ".join(describe(plain).split())
+    assert told.verdict is Verdict.dominant and told.discriminator.normalised < 0.01
+    said = " ".join(describe(told).split())
+    assert "labels smoothed to 0.9 and 0" in said and "D_real 0.327, of a smoothed target" in said
+    assert "If labels were smoothed" not in said
+    assert document(told)["smoothing"] == [0.9, 0.0] or document(told)["smoothing"] == (0.9, 0.0)
+
+
+@pytest.mark.parametrize("losses", [HEALTHY, BLIND, SYMPTOM, {**SMOOTHED, "G_GAN": 1.0}, {**SMOOTHED, "D_fake": 0.4}])
+def test_other_logs_get_no_word_of_smoothing(losses):
+    assert not any("smoothed" in caution for caution in read(log(losses)).cautions)
+
+
+def test_losses_below_the_floor_of_the_smoothing_that_was_named_are_not_read():
+    found = read(log(SYMPTOM), smoothing=(0.9, 0.1))
+    assert found.verdict is Verdict.undecided
+    assert "D_real + D_fake is 0.002, and can't be below 0.650 with targets 0.9 and 0.1" in found.why
+
+
+@pytest.mark.parametrize("smoothing", [(0.0, 1.0), (0.5, 0.5), (1.1, 0.0), (1.0, -0.1)])
+def test_targets_that_can_be_none_are_refused(smoothing):
+    with pytest.raises(StudyError, match="targets for real and fake"):
+        read(log(SYMPTOM), smoothing=smoothing)
+
+
 def test_torn_and_foreign_lines_are_left_out_and_counted():
     whole = log(HEALTHY, 40)
     torn = line(HEALTHY, 5, 100).rstrip()
@@ -263,6 +322,7 @@ def test_the_command_answers_in_words_and_in_json_and_refuses_with_exit_2(tmp_pa
         (["."], "is a folder; the log in it is loss_log.txt"),
         (["loss_log.txt", "--objective", "lsgna"], "did you mean lsgan?"),
         (["loss_log.txt", "--lambda-l1", "0"], "expected a number above 0"),
+        (["loss_log.txt", "--smoothing", "0", "1"], "expected the targets for real and fake"),
     ):
         done = studies.ablate("diagnose", *arguments, cwd=tmp_path)
         assert done.returncode == 2 and done.stdout == "" and says in done.stderr, done.stderr
