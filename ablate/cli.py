@@ -250,6 +250,9 @@ def diagnose(
     log: Annotated[Path, typer.Argument(metavar="LOG", help="A loss_log.txt of pix2pix.")],
     objective: Annotated[str, typer.Option(help="What it was trained with: vanilla or lsgan.")] = "vanilla",
     lambda_l1: Annotated[float, typer.Option(help="The weight that G_L1 was logged with.")] = 100.0,
+    smoothing: Annotated[
+        tuple[float, float], typer.Option(help="D's targets for real and fake, if labels were smoothed: 0.9 0.")
+    ] = (1.0, 0.0),
     json: Json = False,
 ) -> None:
     """Read the losses of a pix2pix training: what they show, what they can't, what is meant to help."""
@@ -259,7 +262,8 @@ def diagnose(
 
     with plain_errors():
         trained = reading.objective_named(objective)
-        found = reading.diagnose(read_loss_log(log), objective=trained, lambda_l1=lambda_l1)
+        found = reading.diagnose(read_loss_log(log), objective=trained, lambda_l1=lambda_l1,
+                                 smoothing=smoothing)  # fmt: skip
     if json:
         show_json(document(found))
     else:

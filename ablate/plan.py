@@ -34,6 +34,10 @@ class PlannedArm:
         return self.resolved.recipe.steps
 
     @property
+    def discriminator_updates(self) -> int:
+        return self.resolved.recipe.discriminator_updates
+
+    @property
     def images(self) -> int:
         return self.resolved.recipe.steps * self.resolved.recipe.batch
 

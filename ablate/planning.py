@@ -56,7 +56,7 @@ def describe(plan: Plan, facts: dict[str, Any]) -> str:
     """The plan for people."""
     study, seeds = plan.study, plan.study.seeds
     lines = [f"{study.name}: {study.question}", ""]
-    lines += _table(("arm", "what it changes", "G updates", "images"), [_row(arm) for arm in plan.arms])
+    lines += _table(("arm", "what it changes", "G updates", "D updates", "images"), [_row(arm) for arm in plan.arms])
     named = ", ".join(map(str, seeds))
     lines += [
         "",
@@ -68,6 +68,7 @@ def describe(plan: Plan, facts: dict[str, Any]) -> str:
     *fewer, most = resources["ranks"]
     ranks = " or ".join([*map(str, fewer), _count(most, "rank")])
     slots = _count(resources["slots"], "trial")
+    lines.append(f"equal for all arms: {_budget(plan)}")
     lines.append(f"on {resources['device']}: {ranks} a trial, {slots} at a time")
     lines += ["", *_detectable(facts["detectable"], len(seeds)), _cost(facts["cost"])]
     notes = [f"{arm.name}: {note}" for arm in plan.arms for note in arm.resolved.notes]
@@ -76,13 +77,21 @@ def describe(plan: Plan, facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _budget(plan: Plan) -> str:
+    budget = plan.arms[0].resolved.recipe.budget
+    if len({arm.resolved.recipe.budget for arm in plan.arms}) > 1:
+        return "nothing: the budget itself differs between them"
+    return f"{budget.amount} {budget.unit.replace('_', ' ')}"
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _row(arm: PlannedArm) -> tuple[str, ...]:
     changes = [f"{path}: {_value(old)} -> {_value(new)}" for path, (old, new) in arm.differences.items()]
-    return arm.name, "; ".join(changes) or "(the base)", str(arm.generator_updates), str(arm.images)
+    counts = map(str, (arm.generator_updates, arm.discriminator_updates, arm.images))
+    return arm.name, "; ".join(changes) or "(the base)", *counts
 
 
 def _value(value: Any) -> str:

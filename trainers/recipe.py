@@ -72,10 +72,12 @@ class Evaluate:
 
     `running`: batch norm by its running statistics, dropout off. `paper`: as pix2pix tests (Isola et al.,
     2017, sec. 3.3): batch statistics of each image alone, and dropout on, drawn from a fixed seed.
+    `test` scores the test scenes too, once, when training has ended; nothing is ranked or chosen by them.
     """
 
     every: Count  # in the unit of the budget
     mode: Literal["running", "paper"] = "running"
+    test: bool = False
 
 
 @options
@@ -233,6 +235,11 @@ class Recipe:
         """Generator updates after which to evaluate: every `evaluate.every`, and the last one."""
         marks = range(self.evaluate.every, self.budget.amount, self.evaluate.every)
         return tuple(sorted({self._in_updates(mark) for mark in marks} | {self.steps}))
+
+    @property
+    def discriminator_updates(self) -> int:
+        """Of the whole run."""
+        return -(-self.steps // self.updates.generator) * self.updates.discriminator
 
     @property
     def reading_steps(self) -> range:

@@ -132,16 +132,17 @@ def parts(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], Family, Any]]
 
 
 def _small_batch_norm(recipe: Recipe, ranks: int) -> Iterator[str]:
-    samples = recipe.batch // ranks
-    few = {"batch": samples, "sync_batch": recipe.batch}
-    users = [name for name in ("generator", "discriminator")
-             if few.get(getattr(getattr(recipe, name), "norm", ""), SAMPLES_FOR_BATCH_NORM) < SAMPLES_FOR_BATCH_NORM]
-    if users:
-        count = f"{samples} sample" if samples == 1 else f"{samples} samples"
-        seen = f"{samples} of {recipe.batch} samples on each of {ranks} ranks" if ranks > 1 else count
+    for norm, samples in {"batch": recipe.batch // ranks, "sync_batch": recipe.batch}.items():
+        users = [name for name in ("generator", "discriminator") if getattr(getattr(recipe, name), "norm", "") == norm]
+        if not users or samples >= SAMPLES_FOR_BATCH_NORM:
+            continue
+        seen = f"{samples} sample" if samples == 1 else f"{samples} samples"
+        if ranks > 1:
+            where = f"on each of {ranks} ranks" if norm == "batch" else f"over {ranks} ranks"
+            seen = f"{samples} of {recipe.batch} samples {where}" if norm == "batch" else f"{seen} {where}"
         remedy = "sync_batch, instance" if recipe.batch >= SAMPLES_FOR_BATCH_NORM else "instance"
         yield (
-            f"batch norm in the {' and the '.join(users)} sees {seen}; below {SAMPLES_FOR_BATCH_NORM} its statistics "
+            f"{norm} norm in the {' and the '.join(users)} sees {seen}; below {SAMPLES_FOR_BATCH_NORM} its statistics "
             f"are noise: use {remedy} or a larger batch"
         )
 

@@ -53,10 +53,13 @@ class Trial:
         self.recipe = Recipe.from_document(spec.recipe)
         self.tiles = Tiles.open(cache)
         self.validation = self.tiles.split("validation")
-        self.scorer = Scorer(self.tiles, self.validation, metrics=metrics, batch=EVAL_BATCH,
-                             rank=ranks.rank, ranks=ranks.size, device=ranks.device)  # fmt: skip
+        self.scorer = self._scorer(self.validation)
         self.training = Training(self.recipe, spec, self.tiles, ranks, start)
         self.watch = Watch(self.training, self.tiles, ranks)
+
+    def _scorer(self, indices: np.ndarray) -> Scorer:
+        return Scorer(self.tiles, indices, metrics=self.metrics, batch=EVAL_BATCH,
+                      rank=self.ranks.rank, ranks=self.ranks.size, device=self.ranks.device)  # fmt: skip
 
     @property
     def step(self) -> int:
@@ -134,6 +137,8 @@ class Trial:
         predict = self.training.predictor()
         scores = self.scorer.score(predict)
         self._measured("validation", scores.means(), mode=self.recipe.evaluate.mode)
+        if final and self.recipe.evaluate.test and len(test := self.tiles.split("test")):
+            self._measured("test", self._scorer(test).score(predict).means(), mode=self.recipe.evaluate.mode)
         if self.ranks.first:
             path, sha = save_sample(self.paths.samples, self.step, predict, self.tiles, self.ranks.device)
             self._event(Saved, step=self.step, what="sample", path=self._relative(path), sha256=sha)

@@ -9,8 +9,10 @@ import pytest
 
 from ablate import design
 from ablate.plan import make_plan
+from ablate.records import StudyFolder
 from ablate.resolve import ResolveError, resolve
 from ablate.study import load
+from tests.ablate import studies
 
 REPOSITORY = Path(__file__).parents[2]
 STUDIES = sorted((REPOSITORY / "studies").glob("*.yaml"))
@@ -49,6 +51,29 @@ def test_a_command_in_the_header_of_a_study_is_right(study, command, monkeypatch
     assert words[:2] == ["ablate", "run"] and Path(words[2]).stem == study and len(words) == 3 + 2 * len(sets)
     changed = load(words[2], sets=sets)
     assert changed.name != study  # beside the results of the study itself
+
+
+SHORT = {
+    "structure": "base.budget.generator_updates=8", "objectives": "base.budget.generator_updates=8",
+    "two-stage": "base.budget.generator_updates=40", "batch": "base.budget.images=32",
+    "misregistration": "base.budget.generator_updates=8",
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", SHORT)
+def test_a_study_of_remedies_runs_short_with_every_arm_to_its_report(name, tmp_path):
+    every = int(SHORT[name].partition("=")[2]) // 2
+    settings = [SHORT[name], f"base.evaluate.every={every}", "seeds=1", "base.data.scenes=6", "base.data.size=64"]
+    sets = [part for setting in settings for part in ("--set", setting)]
+    done = studies.ablate("run", REPOSITORY / "studies" / f"{name}.yaml", *sets, cwd=tmp_path, timeout=1700)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = StudyFolder(tmp_path / "runs", name)
+    report = (folder.report / "report.md").read_text()
+    for arm in studies.plan(folder)["arms"]:
+        assert f"`{arm['name']}`" in report
+    assert report.count("Traceback") == 0
 
 
 def test_headers_hold_commands():

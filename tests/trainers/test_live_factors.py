@@ -122,6 +122,7 @@ SECOND: dict[str, Second] = {
     "budget.generator_updates": Second(3),
     "budget.images": Second(12, base=with_(budget=Budget(images=24))),
     "evaluate.every": Second(2, shows=LOGGED),
+    "evaluate.test": Second(True, shows=LOGGED),
     "evaluate.mode": Second("paper", shows=SCORED, base=with_(generator__norm="batch")),
     "ema.decay": Second(0.5, base=with_(ema=Ema(decay=0.05)), shows=SCORED),
     "compute.precision": Second("bf16"),
@@ -292,6 +293,16 @@ def test_the_interval_of_evaluations_sets_where_scores_are_taken(tmp_path):
     places = [[row[0] for row in found.curves["validation", "mae"]] for found in (one, two)]
     assert places == [[6], [2, 4, 6]]
     assert one.scores == two.scores, "how often is no part of what is learnt"
+
+
+def test_test_scenes_are_scored_once_at_the_end_and_only_where_it_is_asked_for(tmp_path):
+    base = base_for("evaluate.test", SECOND["evaluate.test"])
+    one, two = (finished(tmp_path, of, name) for name, of in
+                (("base", base), ("other", change(base, "evaluate.test", True))))  # fmt: skip
+    assert not any(split == "test" for split, _ in one.curves)
+    assert [[row[0] for row in two.curves["test", name]] for name in tiny.METRICS] == [[6]] * len(tiny.METRICS)
+    assert two.scores == one.scores  # those of validation
+    assert two.curves["test", "mae"][0][2] != two.scores["mae"]
 
 
 def test_a_declared_collapse_ends_the_trial_where_it_is_asked_to(tmp_path):
