@@ -223,9 +223,11 @@ def test_a_coarser_number_format_is_the_same_update_but_for_rounding(root, preci
 
 def test_each_trial_sets_the_number_format_that_it_states(root):
     for precision, rounds in (("tf32", True), ("fp32", False), ("tf32", True), ("bf16", False)):
-        begun(recipe({"compute": Compute(precision=precision)}), root, here())
-        expected = rounds and DEVICE == "cuda"
-        assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is expected
+        training = begun(recipe({"compute": Compute(precision=precision)}), root, here())
+        for inside in (training.arithmetic.forward, training.arithmetic.backward):
+            with inside():
+                assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is rounds
+            assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is False
 
 
 # -- parts --------------------------------------------------------------------------------------
