@@ -19,6 +19,7 @@ with torch.no_grad():
     optical = generator(torch.zeros(1, generator.bands_in, {tile}, {tile}))"""
 
 UNFLAGGED = {"healthy": "nothing was flagged", "unjudged": "too short a run to be judged"}
+PASSED = "nothing of what was flagged holds at the end"
 
 
 def find_trial(id: str, runs: Path) -> TrialFolder:
@@ -78,7 +79,7 @@ def describe(document: dict[str, Any]) -> str:
     lines += [f"stage {stage} began after {updates} of them" for stage, updates in d["stages_began"].items()]
     lines += ["", *_diagnosis(d)] if d["diagnosis"] else []
     lines += ["", "scores (validation)", *_rows(d["scores"]), "", "health (last reading)", *_rows(d["health"])]
-    lines += [f"  {warning}" for warning in d["warnings"] if warning not in d["findings"].values()]
+    lines += [f"  {warning}" for warning in d["warnings"] if not _found(warning, d["findings"])]
     lines += ["", "recipe", *(f"  {key}: {json.dumps(value)}" for key, value in d["recipe"].items())]
     lines += [f"  ranks: {d['ranks']}, threads: {d['threads']}, device: {d['device']}, data: {d['data']}"]
     lines += ["", f"files in {d['folder']}", *(f"  {name}" for name in d["files"])]
@@ -89,9 +90,15 @@ def describe(document: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _found(warning: str, findings: dict[str, str]) -> bool:
+    """Whether a finding says the same: it begins with its warning, and may go on to say when it passed."""
+    return any(message.startswith(warning) for message in findings.values())
+
+
 def _diagnosis(d: dict[str, Any]) -> list[str]:
     """The diagnosis first, then what it was read from in plain words, then what else was found."""
-    said = d["findings"].get(d["diagnosis"]) or UNFLAGGED.get(d["diagnosis"], d["diagnosis"])
+    unflagged = PASSED if d["findings"] and d["diagnosis"] == "healthy" else UNFLAGGED.get(d["diagnosis"])
+    said = d["findings"].get(d["diagnosis"]) or unflagged or d["diagnosis"]
     others = [message for kind, message in d["findings"].items() if kind != d["diagnosis"]]
     lines = [f"diagnosis: {d['diagnosis']}", f"  {said}", *(f"    {line}" for line in in_words(d["evidence"]))]
     return lines + (["also found", *(f"  {message}" for message in others)] if others else [])

@@ -18,7 +18,7 @@ def logit_sums(real: list[Tensor], fake: list[Tensor], threshold: float | None) 
     real, fake = (torch.cat([m.detach().flatten() for m in maps]).double() for maps in (real, fake))
     t = 0.0 if threshold is None else threshold
     count = torch.tensor(float(real.numel()), dtype=torch.float64, device=real.device)
-    parts = (real.sum(), real.square().sum(), fake.sum(), fake.square().sum(), real.sign().sum())
+    parts = (real.sum(), real.square().sum(), fake.sum(), fake.square().sum(), (real - t).sign().sum())
     return torch.stack((count, *parts, (real > t).double().sum(), (fake < t).double().sum(), ordered))
 
 
@@ -34,8 +34,9 @@ def _ordered(real: Tensor, fake: Tensor) -> Tensor:
 def indicators(sums: Sequence[float], *, threshold: float | None) -> dict[str, float]:
     """Health of the window: sign rate (Karras et al., 2020, eq. 1), accuracies, separation, AUC.
 
-    Without a decision point (WGAN) only the separation in pooled standard deviations and the AUC are defined: the
-    chance that a real patch has a higher logit than a fake one of the same tile.
+    The sign rate is that of D's outputs on real patches less the decision point, which lsgan has between its targets.
+    Without one (WGAN) only the separation in pooled standard deviations and the AUC are defined: the chance that a
+    real patch has a higher logit than a fake one of the same tile.
     """
     n, *rest = sums
     real, real_square, fake, fake_square, sign, real_right, fake_right, ordered = (value / n for value in rest)

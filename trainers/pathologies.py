@@ -8,22 +8,24 @@ on synthetic scenes at 32 and 64 px (tests/trainers/test_sick_gans.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 DOMINANT_ACCURACY = 0.95  # of D on real and on fake; Arjovsky and Bottou, 2017, arxiv.org/abs/1701.04862: a perfect D
 DOMINANT_LOSS, BLIND_LOSS = 0.05, 0.95  # D's loss, 0 at its floor and 1 for a blind D
 DOMINANT_SEPARATION = 4.0  # pooled sd between D's means: two normals that overlap in 5 % of their mass
 NO_SIGNAL, OVERRUN = 0.01, 10.0  # adversarial gradient at G's output, in units of the reconstruction's
-VANISHED, EXPLODED = 0.01, 10.0  # gradient norm, in units of its median over the first 10 % of the budget
-D_EXPLODED = 100.0  # D starts blind, at small gradients: healthy ones rise 10- to 20-fold as it learns to tell
+VANISHED, EXPLODED = 0.01, 10.0  # gradient norm, in units of its median over the first 10 % of the stage
+D_EXPLODED = 100.0  # D starts blind, at small gradients: healthy ones rise as it learns to tell, without norm 80-fold
+RANKS = 0.6  # AUC of a D that is not blind, whatever its loss: lsgan's stands above a blind one's while D learns
 IMMOBILE = 1e-3  # output change a reading, in units of its error: 5 % over a run of 50 readings
-COLLAPSED = 0.1  # output variance, in units of the truth's; healthy runs start at 0.01 to 0.1 and rise
-CONSTANT = 1e-3  # output variance of a generator that gives one image; an untrained one has 0.01 and more
-RISING = 1.25  # variance, in units of the window before: one that still grows is learning
+COLLAPSED = 0.1  # output variance, in units of the truth's; healthy runs start at 0.01 (batch norm: 1e-4) and rise
+CONSTANT = 1e-3  # output variance of a generator that gives one image; an untrained one has 0.01 by its own statistics
+SPAN = 3  # windows over which a generator that learns shows it, by one of these two:
+IMPROVED, RISING = 0.99, 1.25  # best L1 and output variance, in units of those a span ago
 GAINED, LOST = 2.0, 0.5  # variance, in units of its first, and of its greatest: slow learners have gained and not lost
 UNUSED_INPUT, UNUSED_CONTRAST = 0.98, 0.1  # input use, with the contrast of outputs
-COPIED = 0.7  # distance to the SAR input, in units of a uniform image's; healthy runs have 0.86 to 1.25
+COPIED = 0.7  # distance to the SAR input, in units of a uniform image's; healthy runs have 0.80 to 2.1
 SAME_INPUT = 0.01  # sd of the SAR input over tiles, on [-1, 1]: about a grey level of 8 bits
 OSCILLATING = 0.25  # CV of the probe's L1 about its trend
 DIVERGED = 1.5  # moving average of the probe's L1, in units of its best
@@ -34,30 +36,49 @@ class Seen:
     """A window of readings: means, and what they are compared with. A value that was not read is NaN."""
 
     means: Mapping[str, float]
-    before: Mapping[str, float]  # means of the window before
-    early: Mapping[str, float]  # medians over the first 10 % of the budget
+    past: Sequence[Mapping[str, float]]  # means of the first 10 % of the budget, and of each window since
+    early: Mapping[str, float]  # medians over the first 10 % of the stage
     fluctuation: float  # CV of the probe's L1 about its Theil-Sen trend
     excess: float  # moving average of the probe's L1, in units of its best
-    greatest_variance: float  # of any window so far
 
     def __getitem__(self, name: str) -> float:
         return self.means.get(f"health/{name}", math.nan)
 
-    def growth(self, name: str) -> float:
-        """Of a mean since the window before."""
-        before = self.before.get(f"health/{name}", math.nan)
-        return self[name] / before if before else math.nan
-
     def change(self, name: str) -> float:
+        """Of a mean since the first 10 % of the stage."""
+        return _over(self[name], self.early.get(f"health/{name}", math.nan))
+
+    def growth(self, name: str, *, span: int) -> float:
+        """Of a mean since that many windows ago, as far as there are so many."""
+        values = self._past(name)[1:]
+        return _over(self[name], values[-span:][0]) if values else math.nan
+
+    def gain(self, name: str) -> float:
         """Of a mean since the first 10 % of the budget."""
-        early = self.early.get(f"health/{name}", math.nan)
-        return self[name] / early if early else math.nan
+        return _over(self[name], self._past(name)[0]) if self._past(name) else math.nan
+
+    def improvement(self, name: str) -> float:
+        """The least of a mean so far, in units of the least of SPAN windows ago."""
+        values = self._past(name)
+        return _over(min(*values, self[name]), min(values[: max(len(values) - SPAN + 1, 1)])) if values else math.nan
+
+    def greatest(self, name: str) -> float:
+        """Of a mean in any window so far."""
+        return max([*self._past(name)[1:], self[name]])
+
+    def _past(self, name: str) -> list[float]:
+        return [means[f"health/{name}"] for means in self.past if f"health/{name}" in means]
+
+
+def _over(value: float, unit: float) -> float:
+    return value / unit if unit else math.nan
 
 
 @dataclass(frozen=True)
 class Pathology:
     """`says` continues the title, which is how reports count it. `reads` names what the rule rests on, and the
-    evidence that is kept; a window in which nothing of it was read says nothing.
+    evidence that is kept; a window in which nothing of it was read says nothing. What is said `of_weights` is said
+    anew in each stage, others of the output or of D go on.
     """
 
     kind: str
@@ -65,6 +86,13 @@ class Pathology:
     reads: tuple[str, ...]
     shows: Callable[[Seen], bool]
     says: Callable[[Seen], str]
+    of_weights: bool = False
+
+
+def _learns(seen: Seen) -> bool:
+    """Whether variety grows, or the error falls: by more than the colour of one image for all, which is learnt, too."""
+    falls = seen.improvement("probe_l1") < IMPROVED and not seen["output_variance"] < CONSTANT
+    return falls or seen.growth("output_variance", span=SPAN) > RISING
 
 
 def _immobile(seen: Seen) -> bool:
@@ -72,13 +100,15 @@ def _immobile(seen: Seen) -> bool:
 
 
 def _collapsed(seen: Seen) -> bool:
-    """Output alike for inputs that differ, where it was not once, and is not on its way to differ. An untrained
+    """Output alike for inputs that differ, where it was not once, or where nothing is learnt any more. An untrained
     generator that does not move has not collapsed.
     """
-    if not (seen["output_variance"] < COLLAPSED and seen["input_variation"] > SAME_INPUT) or _immobile(seen):
+    variance = seen["output_variance"]
+    if not (variance < COLLAPSED and seen["input_variation"] > SAME_INPUT) or _immobile(seen):
         return False
-    lost = seen["output_variance"] < LOST * seen.greatest_variance
-    return lost or not (seen.growth("output_variance") > RISING or seen.change("output_variance") > GAINED)
+    if seen.greatest("output_variance") > COLLAPSED and variance < LOST * seen.greatest("output_variance"):
+        return True
+    return not (_learns(seen) or seen.gain("output_variance") > GAINED)
 
 
 def _input_ignored(seen: Seen) -> bool:
@@ -105,6 +135,11 @@ def _exploding(seen: Seen) -> bool:
     return seen.change("gradient_g") > EXPLODED or seen.change("gradient_d") > D_EXPLODED
 
 
+def _alone(seen: Seen) -> float:
+    """Without feature matching, which also comes through D, and draws to the truth."""
+    return seen["adversarial_share"] if math.isnan(seen["adversarial_alone"]) else seen["adversarial_alone"]
+
+
 def _says_d_dominant(seen: Seen) -> str:
     if math.isnan(seen["accuracy_real"]):
         return f"its outputs on real and fake are {seen['separation']:.1f} of their standard deviations apart"
@@ -117,7 +152,7 @@ def _says_no_signal(seen: Seen) -> str:
     share, change = seen["adversarial_share"], seen.change("gradient_g")
     if share < NO_SIGNAL:
         return f"at G's output the adversarial gradient is {share:.2%} of the reconstruction's"
-    return f"G's gradient norm is {change:.2%} of what it was in the first 10 % of the budget"
+    return f"G's gradient norm is {change:.2%} of what it was in the first 10 % of the stage"
 
 
 def _says_exploding(seen: Seen) -> str:
@@ -125,7 +160,7 @@ def _says_exploding(seen: Seen) -> str:
     return f"{name}'s gradient norm is {seen.change(f'gradient_{name.lower()}'):.0f} times that of the first 10 %"
 
 
-D_READS = ("accuracy_real", "accuracy_fake", "loss_d_normalised", "separation", "sign_rate")
+D_READS = ("accuracy_real", "accuracy_fake", "loss_d_normalised", "separation", "sign_rate", "auc")
 PROBE_READS = ("output_variance", "input_use", "output_contrast", "input_variation")
 
 # The first that was found is the diagnosis: what ends training, then what is wrong with the output, causes before
@@ -153,7 +188,7 @@ PATHOLOGIES = (
     ),
     Pathology(
         "input_ignored", "G ignores its input", PROBE_READS,
-        lambda seen: _input_ignored(seen) and seen["input_variation"] > SAME_INPUT,
+        lambda seen: _input_ignored(seen) and seen["input_variation"] > SAME_INPUT and not _learns(seen),
         lambda seen: f"its error against another tile's truth is as large ({seen['input_use']:.2f}), and its outputs "
         f"differ by {seen['output_contrast']:.1%} of what the truths do",
     ),
@@ -163,8 +198,13 @@ PATHOLOGIES = (
         lambda seen: f"its output is nearer to the SAR image than to the truth ({seen['identity']:.2f} of the error)",
     ),
     Pathology("d_dominant", "D dominates", D_READS, _d_dominant, _says_d_dominant),
-    Pathology("vanishing", "The signal vanishes", ("adversarial_share", "gradient_g"), _no_signal, _says_no_signal),
-    Pathology("exploding", "Gradients explode", ("gradient_g", "gradient_d"), _exploding, _says_exploding),
+    Pathology(
+        "vanishing", "The signal vanishes", ("adversarial_share", "gradient_g"),
+        _no_signal, _says_no_signal, of_weights=True,
+    ),
+    Pathology(
+        "exploding", "Gradients explode", ("gradient_g", "gradient_d"), _exploding, _says_exploding, of_weights=True
+    ),
     Pathology(
         "oscillating", "G oscillates", ("probe_l1",),
         lambda seen: seen.fluctuation > OSCILLATING,
@@ -172,12 +212,13 @@ PATHOLOGIES = (
     ),
     Pathology(
         "overrun", "The adversarial part overruns", ("adversarial_share",),
-        lambda seen: seen["adversarial_share"] > OVERRUN,
-        lambda seen: f"at G's output its gradient is {seen['adversarial_share']:.0f} times the reconstruction's",
+        lambda seen: _alone(seen) > OVERRUN,
+        lambda seen: f"at G's output its gradient is {_alone(seen):.0f} times the reconstruction's",
+        of_weights=True,
     ),
     Pathology(
         "d_blind", "D is blind", D_READS,
-        lambda seen: seen["loss_d_normalised"] > BLIND_LOSS,
+        lambda seen: seen["loss_d_normalised"] > BLIND_LOSS and not seen["auc"] > RANKS,
         lambda seen: f"its loss is {seen['loss_d_normalised']:.2f} of that of a D which cannot tell real from fake",
     ),
 )  # fmt: skip

@@ -105,8 +105,10 @@ class Steps:
     def generator_pull(self, batch: Batch, fake: Tensor, course: Course, done: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The gradient of G's loss at its output, for `fake.backward`, and the logged values.
 
-        Raw terms stand under `term/`, weighted ones under `weighted/`. The adversarial part and the terms
-        meet at the output: `square/adversarial` and `square/terms` are the squared norms of their pulls there.
+        Raw terms stand under `term/`, weighted ones under `weighted/`. Two pulls meet at the output: that of all
+        which comes through the discriminator, feature matching included, and that of the terms on images. Their
+        squared norms are `square/adversarial` and `square/terms`; with feature matching, `square/alone` is that of
+        the adversarial part by itself.
         """
         weights = course.weights(done)
         judge = bare(self.discriminator)
@@ -116,24 +118,30 @@ class Steps:
                 features = judge.features(batch.sar, fake)
             adversarial = over_scales(self.objective.generator, [scale[-1] for scale in features])
             values = {"loss_g_adv": adversarial}
-            total = weights.adversarial * adversarial
+            parts = self._weighted_terms(batch, fake, features, course, weights, values)
+            values["loss_g"] = sum(parts.values(), weights.adversarial * adversarial)
             with self.arithmetic.backward():
-                pull = torch.autograd.grad(total, fake, retain_graph=True)[0]
-            if weights.adversarial:
-                values["square/adversarial"] = pull.square().sum()
-            weighted = self._weighted_terms(batch, fake, features, course, weights, values)
+                alone = torch.autograd.grad(weights.adversarial * adversarial, fake, retain_graph=True)[0]
+                pull = alone + torch.autograd.grad(parts["features"], fake)[0] if "features" in parts else alone
         finally:
             judge.requires_grad_(True)
-        if weighted is not None:
-            by_terms = torch.autograd.grad(weighted, fake)[0]
+        if weights.adversarial or "features" in parts:
+            values["square/adversarial"] = pull.square().sum()
+        if weights.adversarial and "features" in parts:
+            values["square/alone"] = alone.square().sum()
+        if "images" in parts:
+            by_terms = torch.autograd.grad(parts["images"], fake)[0]
             values["square/terms"] = by_terms.square().sum()
-            total, pull = total + weighted, pull + by_terms
-        values["loss_g"] = total
+            pull = pull + by_terms
         return pull, values
 
-    def _weighted_terms(self, batch, fake, features, course: Course, weights: Weights, values) -> Tensor | None:
-        """Sum of the weighted terms; each is added to `values`."""
-        total, real_features = None, None
+    def _weighted_terms(
+        self, batch: Batch, fake: Tensor, features: list[list[Tensor]], course: Course, weights: Weights,
+        values: dict[str, Tensor],
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Sums of the weighted terms by what they compare, `features` of D or `images`; each is added to `values`."""
+        sums: dict[str, Tensor] = {}
+        real_features = None
         for name, weight in weights.terms.items():
             term = self._term(course.index, name)
             if term.inputs == "features":
@@ -142,8 +150,8 @@ class Steps:
             else:
                 raw = term.loss(fake, batch.real, batch.mask).mean()
             values |= {f"term/{name}": raw, f"weighted/{name}": weight * raw}
-            total = weight * raw if total is None else total + weight * raw
-        return total
+            sums[term.inputs] = sums[term.inputs] + weight * raw if term.inputs in sums else weight * raw
+        return sums
 
     def _term(self, stage: int, name: str) -> Term:
         """A term of the stage, or one of the stage before that is on its way out."""

@@ -12,7 +12,8 @@ from torch import Tensor
 from trainers.health import indicators, logit_sums
 from trainers.ranks import Ranks
 
-ADVERSARIAL, TERMS = "square/adversarial", "square/terms"  # squared norms of what pulls at G's output
+# Squared norms of what pulls at G's output: all that comes through D, the adversarial part of it, the terms on images.
+ADVERSARIAL, ALONE, TERMS = "square/adversarial", "square/alone", "square/terms"
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,11 @@ class Totals:
         return Totals(sums, tuple(a + b for a, b in zip(self.logits, other.logits, strict=True)))
 
     def values(self, threshold: float | None) -> dict[str, float]:
-        """Means, the health of the logits, and the adversarial share of the pulls."""
+        """Means, the health of the logits, and the shares of the pulls."""
         means = {key: total / count for key, (total, count) in self.sums.items()}
-        pulls = means.pop(ADVERSARIAL, None), means.pop(TERMS, None)
-        if pulls[0] is not None and pulls[1]:
-            means["health/adversarial_share"] = (pulls[0] / pulls[1]) ** 0.5
+        terms, shares = means.pop(TERMS, None), {"adversarial_share": ADVERSARIAL, "adversarial_alone": ALONE}
+        pulls = {name: means.pop(key, None) for name, key in shares.items()}
+        means |= {f"health/{name}": (pull / terms) ** 0.5 for name, pull in pulls.items() if pull is not None and terms}
         return means | (indicators(self.logits, threshold=threshold) if self.logits else {})
 
     def state_dict(self) -> dict[str, Any]:

@@ -34,7 +34,8 @@ EVIDENCE = {
     "G oscillates": ("health/probe_l1",),
 }
 DIVERGED = "Training diverged"
-UNJUDGED = "unjudged"  # too short a run for its health to be judged
+HEALTHY = "healthy"
+UNJUDGED = "unjudged"  # too short a run, or too late a last stage, for its health to be judged
 LEGEND = {
     "health/accuracy_real": "Right: share of patches that D tells correctly.",
     "health/separation": "Separation: D's outputs on real minus on generated patches, in their own sd.",
@@ -75,11 +76,13 @@ def _counts(page: Page) -> str:
     pathologies = sorted({flag for run in runs for flag in run.flags})
     if not pathologies:
         judged = [run for run in runs if not _unjudged(run)]
-        short = f"; {len(runs) - len(judged)} more were too short to be judged" if len(judged) < len(runs) else ""
+        short = f"; {len(runs) - len(judged)} more were not judged to their end" if len(judged) < len(runs) else ""
         return f"No pathology was flagged in {count(len(judged), 'run')}{short}."
     head = ["pathology", "arm", "seeds with it", "first flagged at update", f"against {code(page.analysis.baseline)}"]
     rows = [row for flag in pathologies for row in _rows(page, flag)]
     note = "Counts of flagged runs. The p are exact, two-sided and not corrected for the number of arms: exploratory."
+    if any(run.flags and run.result.diagnosis == HEALTHY for run in runs):
+        note += " A flag may have passed: a run that is called healthy had it on the way, and no longer at its end."
     return f"{note}\n\n{table(head, rows)}"
 
 

@@ -54,6 +54,23 @@ def test_a_run_without_a_finding_says_so(tmp_path, kind, words):
     assert f"diagnosis: {kind}\n  {words}" in said and "also found" not in said
 
 
+def test_what_had_passed_by_the_end_is_no_diagnosis_and_is_said_once(tmp_path):
+    folder = trial(tmp_path, diagnosis="healthy", findings={"d_blind": "D is blind: its loss is 1.00"})
+    text = folder.events.read_text()
+    warning, finding = text.rpartition("its loss is 1.00")[::2]
+    folder.events.write_text(f"{warning}its loss is 1.00; passed by 60%{finding}")
+    said = show.describe(show.trial_document(folder))
+    assert "diagnosis: healthy\n  nothing of what was flagged holds at the end\n" in said
+    assert "also found\n  D is blind: its loss is 1.00; passed by 60%" in said and said.count("D is blind") == 1
+
+
+def test_a_last_stage_that_was_not_judged_says_why(tmp_path):
+    why = "Its last stage was not judged: it began at 90% of the budget, too late for 3 windows"
+    folder = trial(tmp_path, diagnosis="unjudged", findings={"unjudged": why})
+    assert f"diagnosis: unjudged\n  {why}\n" in show.describe(show.trial_document(folder))
+    assert "1 Its last stage was not judged" in status.describe(status.study_status(tmp_path, "s"))
+
+
 def test_a_trial_of_before_there_were_diagnoses_shows_none(tmp_path):
     assert "diagnosis" not in show.describe(show.trial_document(trial(tmp_path)))
 

@@ -189,6 +189,24 @@ def test_a_run_too_short_to_be_judged_counts_neither_way(tmp_path):
     assert "| D dominates | `a=1` | not measured" in section
 
 
+def test_a_flag_that_passed_is_counted_and_is_not_the_diagnosis(tmp_path):
+    root = study(tmp_path, table(ARMS, 3), flags={("base", 1): ("D dominates: right on 98%", 60)})
+    assert "may have passed" not in health_of(root)
+    rewritten(root, "base", lambda event: event | ({"diagnosis": "healthy"} if event["event"] == "ended" else {}))
+    section = health_of(root)
+    assert "| D dominates | `base` | 1 of 3: 1 | 60 |" in section and "A flag may have passed" in section
+    assert "D dominates: 1" not in section
+
+
+def test_a_run_whose_last_stage_was_not_judged_says_so(tmp_path):
+    root = study(tmp_path, table(ARMS, 3))
+    why = {"diagnosis": "unjudged", "findings": {"unjudged": "Its last stage was not judged: it began at 90%"}}
+    rewritten(root, "a=1", lambda event: event | (why if event["event"] == "ended" else {}))
+    section = health_of(root)
+    assert "| `a=1` | Its last stage was not judged: 1, 2, 3 |" in section
+    assert "flagged in 15 runs; 3 more were not judged to their end" in section
+
+
 def test_streams_of_before_there_were_diagnoses_make_a_report(tmp_path):
     root = study(tmp_path, table(ARMS, 3))
     for arm in ARMS:

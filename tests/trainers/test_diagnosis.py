@@ -21,25 +21,25 @@ STEADY = {
     "accuracy_real": 0.8, "accuracy_fake": 0.85, "loss_d_normalised": 0.55, "separation": 2.0, "sign_rate": 0.6,
     "adversarial_share": 1.2, "gradient_g": 45.0, "gradient_d": 10.0, "probe_l1": 0.25, "output_change": 0.05,
     "output_variance": 0.5, "input_use": 0.6, "output_contrast": 0.6, "identity": 1.2, "input_distance": 1.0,
-    "input_variation": 0.3, "grey_l1": 0.42,
+    "input_variation": 0.3, "grey_l1": 0.42, "auc": 0.85,
 }  # fmt: skip
 
 SICK = {
     "diverged": {"probe_l1": 0.8},
     "vanishing": {"adversarial_share": 0.004},
-    "collapsed": {"output_variance": 0.02},
-    "input_ignored": {"input_use": 0.99, "output_contrast": 0.05, "output_variance": 0.11},
+    "collapsed": {"output_variance": 0.02, "probe_l1": 0.4},
+    "input_ignored": {"input_use": 0.99, "output_contrast": 0.05, "output_variance": 0.11, "probe_l1": 0.4},
     "identity": {"identity": 0.4, "input_distance": 0.3},
     "d_dominant": {"accuracy_real": 0.97, "accuracy_fake": 0.99},
     "exploding": {"gradient_g": 2000.0},
     "overrun": {"adversarial_share": 20.0},
-    "d_blind": {"loss_d_normalised": 0.99},
+    "d_blind": {"loss_d_normalised": 0.99, "auc": 0.52},
 }
 OTHERWISE = {  # further ways to the same kind
     "vanishing: G's gradient": ("vanishing", {"gradient_g": 0.3}),
     "vanishing: stands still": ("vanishing", {"output_change": 0.0, "output_variance": 0.03}),
     "d_dominant: its loss": ("d_dominant", {"loss_d_normalised": 0.02}),
-    "exploding: D": ("exploding", {"gradient_d": 500.0}),
+    "exploding: D": ("exploding", {"gradient_d": 1500.0}),
     "input_ignored: constant input": (
         "input_ignored",
         {"input_variation": 0.0, "input_use": 1.0, "output_contrast": 0.0, "output_variance": 0.0},
@@ -101,7 +101,8 @@ def test_a_healthy_window_in_between_begins_the_count_again(way):
     kind, change = WAYS[way]
     if kind == "diverged":
         pytest.skip("a moving average remembers: one good window is not enough to be below 1.5 times the best")
-    flags = follow(series(*[change] * (2 * WINDOW), *[{}] * WINDOW, *[change] * (3 * WINDOW), {}))
+    better = {"probe_l1": change["probe_l1"]} if "probe_l1" in change else {}  # not a run that learns in between
+    flags = follow(series(*[change] * (2 * WINDOW), *[better] * WINDOW, *[change] * (3 * WINDOW), {}))
     assert first_flag(flags, kind) == FIRST + 3 * WINDOW
 
 
@@ -196,7 +197,7 @@ def test_a_value_that_is_not_finite_needs_no_patience(value):
 
 
 def test_windows_without_a_discriminator_update_neither_flag_nor_absolve():
-    absent = dict.fromkeys(("accuracy_real", "accuracy_fake", "loss_d_normalised", "separation", "sign_rate"))
+    absent = dict.fromkeys(("accuracy_real", "accuracy_fake", "loss_d_normalised", "separation", "sign_rate", "auc"))
     change = SICK["d_dominant"]
     flags = follow(series(*[change] * WINDOW, *[absent] * WINDOW, *[change] * (2 * WINDOW), {}))
     assert first_flag(flags, "d_dominant") == FIRST + WINDOW
@@ -211,9 +212,10 @@ def test_without_a_decision_point_separation_decides():
     assert "d_dominant" not in sum(follow(series({"separation": 6.0})), [])
 
 
-def collapses(variances: list[float], *, first: float = 0.01) -> bool:
+def collapses(variances: list[float], *, first: float = 0.01, errors: float = 1.0) -> bool:
+    """Whether a collapse is flagged; L1 is multiplied by `errors` at each reading."""
     start = {**early(), "health/output_variance": first}
-    later = [reading(output_variance=value) for value in variances]
+    later = [reading(output_variance=value, probe_l1=0.4 * errors**i) for i, value in enumerate(variances)]
     return "collapsed" in sum(follow([start] * (READINGS - len(later)) + later), [])
 
 
@@ -224,9 +226,24 @@ def test_a_generator_that_gains_variety_however_slowly_has_not_collapsed():
     assert collapses([0.01 * 1.01**i for i in later])
 
 
+def test_a_generator_whose_error_falls_learns_and_has_not_collapsed():
+    """By less than 1 % over three windows is what the colour of one image for all gains, still."""
+    assert not collapses([0.005] * 45, errors=0.999)
+    assert collapses([0.005] * 45, errors=0.9998)
+    assert collapses([0.0005] * 45, errors=0.99), "one image for all, however its colour gets better"
+
+
+def test_a_generator_that_learns_does_not_ignore_its_input_yet():
+    for error, ignored in ((0.999, False), (1.0, True)):
+        change = [{**SICK["input_ignored"], "probe_l1": 0.4 * error**i} for i in range(READINGS - 5)]
+        assert ("input_ignored" in sum(follow(series(*change)), [])) is ignored
+
+
 def test_a_generator_that_loses_the_variety_it_had_has_collapsed():
     rise_and_fall = [0.5] * 20 + [0.04] * 25
     assert collapses(rise_and_fall, first=0.01) and collapses(rise_and_fall, first=0.1)
+    assert collapses(rise_and_fall, errors=0.99), "though the error falls"
+    assert not collapses([0.09] * 20 + [0.04] * 25, errors=0.999), "it had none yet"
     assert not collapses([0.5] * 20 + [0.2] * 25)
 
 
@@ -294,15 +311,111 @@ def test_a_trend_adds_no_fluctuation(values, slope):
 def test_a_stage_with_other_weights_is_judged_by_itself():
     """Gradient norms many times those of the first stage are no explosion; what was found before stands."""
     values = [early()] * 5 + [reading()] * 15 + [reading(gradient_g=2000.0)] * 30
-    found: dict[bool, list[str]] = {}
-    for entered in (False, True):
-        monitor, kinds = Monitor(), []
-        for count, value in enumerate(values, start=1):
-            if entered and count > 20:
-                monitor.enter(0.4)
-            kinds += [finding.kind for finding in monitor.read(value, progress=count / READINGS)]
-        found[entered] = kinds
-    assert found == {False: ["exploding"], True: []}
+    assert staged(values, start=None)[0] == ["exploding"]
+    assert staged(values, start=0.4)[0] == []
+
+
+def staged(values: list[dict[str, float]], *, start: float | None) -> tuple[list[str], Monitor]:
+    """Kinds flagged in a run whose second stage begins at that share of the budget."""
+    monitor, kinds = Monitor(), []
+    for count, value in enumerate(values, start=1):
+        if start is not None and count / len(values) > start:
+            monitor.enter(start)
+        kinds += [found.kind for found in monitor.read(value, progress=count / len(values))]
+    return kinds, monitor
+
+
+STARTS = (0.5, 0.6, 0.7, 0.8, 0.9)
+JUDGED_FROM = 1 - PATIENCE * WINDOW / READINGS  # the last start of a stage that has three windows of its own
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_late_stage_is_judged_as_far_as_three_windows_fit_and_is_never_called_healthy_where_they_do_not(way, start):
+    """By what it suffers from alone: it follows a healthy stage."""
+    kind, change = WAYS[way]
+    before = round(start * READINGS)
+    now = {"probe_l1": 0.4} if kind in ("collapsed", "input_ignored") else {}
+    values = [early()] * 5 + [reading(**now)] * (before - 5)
+    first = [reading(**now)] * 2 if "stage" in way or kind == "exploding" or "gradient" in way else []
+    kinds, monitor = staged([*values, *first, *[reading(**change)] * (READINGS - before - len(first))], start=start)
+    if start > JUDGED_FROM:
+        assert not kinds and monitor.diagnosis().kind == "unjudged"
+        assert f"began at {start:.0%} of the budget" in monitor.diagnosis().messages["unjudged"]
+    elif start < JUDGED_FROM or not first:
+        assert kind in kinds and monitor.diagnosis().kind == kind
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_late_stage_that_is_well_is_healthy_where_it_could_be_judged(start):
+    kinds, monitor = staged([early()] * 5 + [reading()] * 45, start=start)
+    assert not kinds and monitor.diagnosis().kind == ("unjudged" if start > JUDGED_FROM else "healthy")
+
+
+def test_the_best_error_of_all_stages_counts():
+    """A stage that begins worse than one before it ended has not begun anew."""
+    values = [early()] * 5 + [reading()] * 20 + [reading(probe_l1=0.39)] * 25
+    assert "diverged" in staged(values, start=0.5)[0]
+    (late,) = staged(values[:45] + [reading(probe_l1=0.6)] * 5, start=0.9)[1].diagnosis().messages.values()
+    assert "L1 on the probe, smoothed, is" in late
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_holds_at_a_change_of_stages_needs_no_new_start(way):
+    """But for what is said of weights: that is read anew."""
+    kind, change = WAYS[way]
+    sick = [{**reading(**change), "health/grey_l1": 0.42}] * (READINGS - 5)
+    kinds, monitor = staged([early()] * 5 + sick, start=0.3)
+    of_weights = all(p.of_weights for p in PATHOLOGIES if p.kind == kind and (p.reads[0] != "output_change"))
+    assert kind in kinds or (of_weights and "gradient" in str(change)), kinds
+
+
+def test_what_was_flagged_and_is_no_longer_seen_has_passed_and_is_not_the_diagnosis():
+    blind, monitor = SICK["d_blind"], Monitor()
+    flags = follow(series(*[blind] * (4 * WINDOW), {}), monitor)
+    found = monitor.diagnosis()
+    (said,) = found.messages.values()
+    assert sum(flags, []) == ["d_blind"] and found.kind == "healthy"
+    assert said.startswith("D is blind: ") and said.endswith("; passed by 70%")
+    assert "holds" in found.message
+
+
+def test_one_better_window_is_not_the_end_of_it():
+    sick, better = [SICK["d_dominant"]] * WINDOW, [{}] * WINDOW
+    for last, kind in (([*better], "d_dominant"), ([*better, *sick], "d_dominant"), ([*better, *better], "healthy")):
+        monitor = Monitor()
+        length = READINGS - 5 - len(last)
+        follow(series(*(sick * 9)[:length], *last), monitor)
+        assert monitor.diagnosis().kind == kind
+
+
+def test_what_comes_back_is_flagged_again():
+    sick, monitor = [SICK["d_dominant"]] * (3 * WINDOW), Monitor()
+    flags = follow(series(*sick, *[{}] * (3 * WINDOW), *sick), monitor)
+    assert sum(flags, []) == ["d_dominant"] * 2 and monitor.diagnosis().kind == "d_dominant"
+    assert "to 100% of the budget" in monitor.diagnosis().message
+
+
+def test_what_holds_stands_before_what_has_passed():
+    monitor = Monitor()
+    follow(series(*[SICK["identity"]] * (3 * WINDOW), *[SICK["overrun"]] * (6 * WINDOW)), monitor)
+    assert list(monitor.diagnosis().messages) == ["overrun", "identity"]
+
+
+def test_divergence_does_not_pass():
+    monitor = Monitor()
+    follow(series(*[SICK["diverged"]] * (4 * WINDOW), {}), monitor)
+    assert monitor.diagnosis().kind == "diverged" and "passed" not in monitor.diagnosis().messages["diverged"]
+
+
+def test_feature_matching_is_no_overrun_of_the_adversarial_part():
+    assert "overrun" not in sum(follow(series({"adversarial_share": 20.0, "adversarial_alone": 2.0})), [])
+    assert "overrun" in sum(follow(series({"adversarial_share": 20.0, "adversarial_alone": 15.0})), [])
+
+
+def test_a_discriminator_that_ranks_real_above_generated_is_not_blind_whatever_its_loss():
+    """lsgan's loss stands above a blind one's while D still learns to scale its outputs."""
+    assert "d_blind" not in sum(follow(series({"loss_d_normalised": 1.1, "auc": 0.65})), [])
 
 
 def test_the_greatest_variety_it_had_is_remembered_over_a_resumption():
@@ -317,4 +430,4 @@ def test_the_greatest_variety_it_had_is_remembered_over_a_resumption():
         for place, monitor in enumerate((whole, cut)):
             found[place] += [finding.kind for finding in monitor.read(value, progress=count / READINGS)]
     assert found[0] == found[1] and "collapsed" in found[0]
-    assert cut.greatest_variance == whole.greatest_variance == 0.5
+    assert cut.past == whole.past and max(means["health/output_variance"] for means in whole.past) == 0.5

@@ -31,7 +31,7 @@ def test_indicators_are_what_their_names_say(threshold):
     found, r, f = read(real, fake, threshold), flat(real), flat(fake)
     assert found["accuracy_real"] == pytest.approx(np.mean(r > threshold))
     assert found["accuracy_fake"] == pytest.approx(np.mean(f < threshold))
-    assert found["sign_rate"] == pytest.approx(np.mean(np.sign(r)))
+    assert found["sign_rate"] == pytest.approx(np.mean(np.sign(r - threshold)))
     assert found["separation"] == pytest.approx((r.mean() - f.mean()) / np.sqrt((r.var() + f.var()) / 2))
     assert (found["logit_real"], found["logit_fake"]) == pytest.approx((r.mean(), f.mean()))
 

@@ -180,6 +180,51 @@ def test_the_share_is_that_of_an_update_whatever_the_weights_ramp_through(data):
     assert found[4.0] == pytest.approx(16 * found[1.0], rel=1e-5)
 
 
+def test_feature_matching_pulls_on_the_discriminators_side_of_the_share(data):
+    """All of its signal comes through D: with it the share is that of both over the terms on images."""
+    squares = {}
+    for terms in (("l1",), ("l1", "feature_matching"), ("feature_matching",)):
+        training, batch, fake = step_of(data, terms=terms)
+        features = training.discriminator.features(batch.sar, fake)
+        pull, values = training.steps.generator_pull(batch, fake, Course(training.recipe), 0)
+        squares[terms] = {key: float(value) for key, value in values.items() if key.startswith("square/")}
+        if terms == ("feature_matching",):
+            matched = training.steps.terms[0]["feature_matching"].loss(
+                features, training.discriminator.features(batch.sar, batch.real)
+            )
+            adversarial = over_scales(training.steps.objective.generator, [scale[-1] for scale in features])
+            both = torch.autograd.grad(adversarial + 10.0 * matched.mean(), fake)[0]
+            assert squares[terms]["square/adversarial"] == pytest.approx(float(both.square().sum()), rel=1e-4)
+            assert torch.allclose(pull, both, rtol=1e-4, atol=1e-7)
+    plain, beside, alone = squares.values()
+    assert plain.keys() == {"square/adversarial", "square/terms"}
+    assert beside["square/terms"] == plain["square/terms"] and "square/terms" not in alone
+    assert beside["square/alone"] == plain["square/adversarial"] == pytest.approx(alone["square/alone"])
+    assert beside["square/adversarial"] == alone["square/adversarial"] != plain["square/adversarial"]
+
+
+def test_while_the_adversarial_part_weighs_nothing_feature_matching_alone_comes_through_the_discriminator(data):
+    training, batch, fake = step_of(data, terms=("l1", "feature_matching"))
+    recipe = tiny.changed(training.recipe, "objective.adv_weight", 0.0)
+    _, values = training.steps.generator_pull(batch, fake, Course(recipe), 0)
+    assert values["square/adversarial"] > 0 and "square/alone" not in values
+
+
+@pytest.mark.parametrize("terms", [("l1",), ("l1", "feature_matching")])
+def test_the_way_back_through_the_discriminator_has_the_networks_arithmetic_and_that_through_images_has_not(
+    data, terms, monkeypatch
+):
+    """TF32, where it is asked for, acts in the networks alone."""
+    training, batch, fake = step_of(data, terms=terms, compute=Compute(precision="tf32"))
+    grad, seen = torch.autograd.grad, []
+    monkeypatch.setattr(
+        torch.autograd, "grad",
+        lambda *a, **k: seen.append(torch.backends.cudnn.allow_tf32) or grad(*a, **k),
+    )  # fmt: skip
+    training.steps.generator_pull(batch, fake, Course(training.recipe), 0)
+    assert seen == [True] * len(terms) + [False]
+
+
 def test_a_generator_without_terms_has_no_share_and_learns_from_the_discriminator(data):
     training = tiny.training(tiny.recipe(terms=()), data)
     training.advance()

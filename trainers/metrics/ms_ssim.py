@@ -19,7 +19,10 @@ def build():
     from trainers import similarity
 
     def ms_ssim(fake, real, mask):
-        """Images (B, C, H, W) in [0, 1], filled alike where masked, mask (B, 1, H, W) -> (B,) in [0, 1]; H and W at least 161."""
+        """Images (B, C, H, W) in [0, 1], filled alike where masked, mask (B, 1, H, W) -> (B,) in [0, 1].
+
+        H and W at least 161.
+        """
         return similarity.ms_ssim(fake, real, mask)
 
     return ms_ssim

@@ -12,7 +12,10 @@ def build():
     from trainers import similarity
 
     def ssim(fake, real, mask):
-        """Images (B, C, H, W) in [0, 1], filled alike where masked, mask (B, 1, H, W) -> (B,) in [-1, 1]; H and W at least 11."""
+        """Images (B, C, H, W) in [0, 1], filled alike where masked, mask (B, 1, H, W) -> (B,) in [-1, 1].
+
+        H and W at least 11.
+        """
         return similarity.ssim(fake, real, mask)
 
     return ssim

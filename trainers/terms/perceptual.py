@@ -73,7 +73,7 @@ def build(part: Options):
     network = _vgg19.Features(part.layers, state)
 
     def perceptual(fake, real, mask):
-        """Mean absolute difference of features per image over places that see a valid pixel, averaged over layers, at least 0.
+        """Mean absolute difference of features per image, at least 0: over places that see a valid pixel, and layers.
 
         Tensors (B, C, H, W) in [-1, 1], filled alike where masked -> (B,); fp32 also under autocast.
         """
