@@ -1,4 +1,4 @@
-"""Synthetic scenes as files, in the layout `folders`, so that the readers of real data can be tried on known truth."""
+"""Synthetic scenes as files, so that the readers of real data can be tried on known truth."""
 
 from __future__ import annotations
 
@@ -12,32 +12,39 @@ from trainers.layouts.synthetic import Options
 from trainers.synthesis import CRS, OPTICAL_RANGE, PIXEL, Synthetic, render
 
 ORIGIN = (500_000.0, 5_500_000.0)  # m, upper left corner of the first scene; the others follow eastward
+KINDS, LAYOUTS = ("geotiff", "png"), ("folders", "scenes")
+BLOCK = 256  # px: side of the blocks in which a scene is stored
 
 
-def export(folder: Path, options: Options, kind: str = "geotiff") -> None:
-    """Write sar/ and optical/ below a folder, a file a scene.
+def export(folder: Path, options: Options, kind: str = "geotiff", layout: str = "folders") -> None:
+    """Write sar/ and optical/ below a folder, a file a scene, for one of these two layouts.
 
     `geotiff`: float32 dB (VV, VH; NaN is nodata) and uint16 reflectance (0 is nodata), UTM, 10 m.
     `png`: 8-bit display of the same content over the default ranges, SAR as VV, VH and their difference, 0 kept for
     nodata; read its first two SAR bands.
+    The same pixels for both layouts; a GeoTIFF for `scenes` is stored in blocks of 256 px, to be read by window.
     """
-    if kind not in ("geotiff", "png"):
-        raise ValueError(f"no such kind: {kind!r}; there are geotiff, png")
+    for noun, name, allowed in (("kind", kind, KINDS), ("layout", layout, LAYOUTS)):
+        if name not in allowed:
+            raise ValueError(f"no such {noun}: {name!r}; there are {', '.join(allowed)}")
     for index, pair in enumerate(Synthetic(options).pairs):
         scene = render(options, index)
         sar, optical = (scene.sar, scene.optical) if kind == "geotiff" else _display(scene.sar, scene.optical)
         for name, values in (("sar", sar), ("optical", optical)):
             path = folder / name / f"{pair.name}.{'tif' if kind == 'geotiff' else 'png'}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, values, **(_grid(index, options.pixels) if kind == "geotiff" else {"driver": "PNG"}))
+            _write(path, values, **_profile(index, options.pixels, kind, layout))
 
 
-def _grid(index: int, pixels: int) -> dict[str, Any]:
+def _profile(index: int, pixels: int, kind: str, layout: str) -> dict[str, Any]:
+    if kind == "png":
+        return {"driver": "PNG"}
     from rasterio import Affine
 
     west = ORIGIN[0] + index * (pixels + 100) * PIXEL
     place = Affine(PIXEL, 0, west, 0, -PIXEL, ORIGIN[1])
-    return {"driver": "GTiff", "crs": CRS, "transform": place, "compress": "deflate"}
+    blocks = {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK} if layout == "scenes" else {}
+    return {"driver": "GTiff", "crs": CRS, "transform": place, "compress": "deflate", **blocks}
 
 
 def _write(path: Path, values: np.ndarray, **profile: Any) -> None:

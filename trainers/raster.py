@@ -1,55 +1,78 @@
-"""Reading image files through GDAL: three drivers, no remote files, a limit on pixels."""
+"""Reading image files through GDAL: three drivers, no remote files, never more than a window at a time."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
-from trainers.pairs import DataError, Pair
+from trainers.formats import driver, refuse_broken_png, status
+from trainers.grids import Grid, difference, refuse_other
+from trainers.pairs import DataError, Pair, Window
 
-# GDAL drivers by the first bytes of a file: a VRT that calls itself .tif could name any file or address.
-DRIVERS = {
-    b"II*\0": "GTiff", b"MM\0*": "GTiff", b"II+\0": "GTiff", b"MM\0+": "GTiff",
-    b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG",
-}  # fmt: skip
-PIXEL_LIMIT = 2**28  # samples in one file: a TIFF of 0.7 MB can declare 57 GB
+PIXEL_LIMIT = 2**28  # samples in one file; beyond, it must be a TIFF and hold about as much as it declares
+PACKED_LIMIT = 200  # times: a TIFF of 0.7 MB can declare 57 GB, no image packs like that
 SENTINEL2_BANDS = 10  # a stack of this many bands or more starts at B1
 GDAL = {
     "GDAL_PAM_ENABLED": "NO",  # never write .aux.xml beside somebody's data
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no side files: what is hashed is what is read
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",  # a truncated JPEG is an error, not grey rows
+    "GDAL_CACHEMAX": 128 * 2**20,  # bytes of decoded blocks
 }
+
+Bands = tuple[int, ...] | Callable[[int], tuple[int, ...]] | None
 
 
 @dataclass(frozen=True)
 class Image:
-    """Bands of one file as stored: values (B, H, W) in the file's type, valid (H, W) False at declared nodata and NaN.
+    """Bands as stored: values (B, H, W) in the files' type, valid (H, W) False at declared nodata and NaN."""
 
-    `transform` holds GDAL's six numbers; None, like `crs`, where the file is not georeferenced.
-    """
-
-    path: str
+    path: str  # of the first file, for messages
     values: np.ndarray
     valid: np.ndarray
     bands: tuple[int, ...]
-    crs: str | None = None
-    transform: tuple[float, ...] | None = None
 
 
-def read_pair(pair: Pair, *, sar_bands: tuple[int, ...] | None, optical_bands: tuple[int, ...] | None):
-    """The SAR and the optical Image of a pair. Raises DataError unless both lie on one grid."""
-    sar = read(pair.sar, bands=sar_bands)
-    optical = read(pair.optical, bands=optical_bands or optical_default)
-    refuse_other_grid(sar, optical)
+@dataclass(frozen=True)
+class Head:
+    """What a file says of itself; `visible` are its bands but for alpha, counted from 1."""
+
+    grid: Grid
+    visible: tuple[int, ...]
+    count: int
+
+
+def pair_shape(pair: Pair) -> tuple[int, int]:
+    """Rows and columns of a pair. Raises DataError where its files can't be opened."""
+    return pair.window.shape if pair.window else head(pair.sar[0]).grid.shape
+
+
+def read_pair(
+    pair: Pair, *, sar_bands: tuple[int, ...] | None, optical_bands: tuple[int, ...] | None,
+    window: Window | None = None, shrink: int = 1, kernel: str = "none",
+) -> tuple[Image, Image]:  # fmt: skip
+    """The SAR and the optical Image of a pair, or of a window of it, every `shrink`-th pixel.
+
+    Raises DataError unless both lie on one grid, or `kernel` names how the optical image is brought onto the SAR's.
+    """
+    parts = [window.within(whole) if window else whole for whole in (pair.window, pair.optical_window or pair.window)]
+    grid = head(pair.sar[0]).grid
+    for path in pair.sar[1:]:
+        refuse_other(grid, head(path).grid, remedy="the bands of one SAR image must lie on one grid")
+    sar = read(pair.sar, bands=sar_bands, window=parts[0], shrink=shrink)
+    usual = optical_default if len(pair.optical) == 1 else None
+    optical = read(
+        pair.optical, bands=optical_bands or usual, window=parts[1], shrink=shrink, onto=grid, kernel=kernel
+    )  # fmt: skip
     return sar, optical
 
 
@@ -60,131 +83,173 @@ def optical_default(count: int) -> tuple[int, ...]:
     return (1, 2, 3) if count >= 3 else (1,)
 
 
-def read(path: str, *, bands: Any = None) -> Image:
-    """The file's bands, counted from 1: a tuple, a function of their number, or None for all but alpha.
+def read(
+    paths: Sequence[str], *, bands: Bands = None, window: Window | None = None, shrink: int = 1,
+    onto: Grid | None = None, kernel: str = "none",
+) -> Image:  # fmt: skip
+    """The files' bands, counted from 1 through all of them: a tuple, a function of their number, or all but alpha.
 
+    Where `onto` is given, a file on another grid is refused, or resampled by `kernel`.
     Raises DataError, naming the file, for whatever can't be read in full.
     """
-    with _opened(path) as file:
-        chosen = _choose(file, bands)
-        values = file.read(chosen)
-        masks = file.read_masks(chosen) > 0
-        georeferenced = file.crs is not None
-        crs = file.crs.to_string() if georeferenced else None
-        transform = tuple(file.transform)[:6] if georeferenced else None
+    chosen = _chosen(paths, bands)
+    parts = [
+        _read_file(path, indices, window, shrink, onto=onto, kernel=kernel) for path, indices in _by_file(paths, chosen)
+    ]
+    kinds = {values.dtype for values, _ in parts}
+    if len(kinds) > 1:
+        raise DataError(f"{paths[0]}: {' and '.join(sorted(map(str, kinds)))} values among the files of one image")
+    values, masks = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     # A dark pixel of an 8-bit picture may hold the nodata value in one channel; elsewhere one gap spoils the pixel.
     valid = masks.any(axis=0) if values.dtype == np.uint8 else masks.all(axis=0)
     if values.dtype.kind == "f":
         valid &= np.isfinite(values).all(axis=0)
-        if not valid.any():
-            raise DataError(f"{path}: no valid pixel; all {valid.size} are NaN or nodata")
-    return Image(path, values, valid, chosen, crs, transform)
+    if window is None and not valid.any():
+        raise DataError(f"{paths[0]}: no valid pixel; all {valid.size} are NaN or nodata")
+    return Image(paths[0], values, valid, chosen)
+
+
+def _chosen(paths: Sequence[str], bands: Bands) -> tuple[int, ...]:
+    """Bands by their number through all files."""
+    heads = [head(path) for path in paths]
+    offsets = np.cumsum([0, *(found.count for found in heads)])
+    visible = [int(offset) + band for offset, found in zip(offsets, heads, strict=False) for band in found.visible]
+    chosen = bands(len(visible)) if callable(bands) else tuple(bands or visible)
+    wrong = [band for band in chosen if not 1 <= band <= offsets[-1]]
+    if wrong:
+        raise DataError(f"{', '.join(paths)}: has no band {wrong[0]}; bands are 1 to {offsets[-1]}")
+    return chosen
+
+
+def _by_file(paths: Sequence[str], chosen: tuple[int, ...]) -> Iterator[tuple[str, list[int]]]:
+    """Each run of chosen bands that stand in one file."""
+    offsets = np.cumsum([0, *(head(path).count for path in paths)])
+    runs: list[tuple[int, list[int]]] = []
+    for band in chosen:
+        file = int(np.searchsorted(offsets, band)) - 1
+        if not runs or runs[-1][0] != file:
+            runs.append((file, []))
+        runs[-1][1].append(band - int(offsets[file]))
+    return ((paths[file], indices) for file, indices in runs)
+
+
+def _read_file(
+    path: str, indices: list[int], window: Window | None, shrink: int, *, onto: Grid | None, kernel: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values and validity (B, H, W) of some bands."""
+    if onto is not None and kernel == "none":
+        refuse_other(onto, head(path).grid)
+    with _opened(path) as file, _on_grid(file, path, onto, kernel) as warped:
+        rows, columns = window.shape if window else (warped.height, warped.width)
+        part = window and ((window.row, window.row + rows), (window.column, window.column + columns))
+        shape = (len(indices), -(-rows // shrink), -(-columns // shrink))
+        values = warped.read(indices, window=part, out_shape=shape)
+        return values, warped.read_masks(indices, window=part, out_shape=shape) > 0
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Any]:
+def _opened(path: str, *, for_pixels: bool = True) -> Iterator[Any]:
     """An open rasterio file whose errors, also while it is read, become DataError."""
     import rasterio
+    from rasterio._err import CPLE_BaseError
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-    driver = _driver(path)
-    if driver == "PNG":
-        _refuse_broken_png(path)
+    kind = driver(path)
+    if kind == "PNG" and for_pixels:
+        refuse_broken_png(path)
     try:
         with rasterio.Env(**GDAL), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)  # a PNG has no place on Earth
-            with rasterio.open(path, driver=driver) as file:
+            with rasterio.open(PurePath(path), driver=kind) as file:  # a str with # or ! would be taken apart
                 _refuse_unusable(path, file)
                 yield file
-    except (RasterioError, MemoryError) as error:
-        raise DataError(f"{path}: can't be read as {driver}: {error.__cause__ or error}") from None
+    except (RasterioError, CPLE_BaseError, UnicodeDecodeError, MemoryError) as error:  # damaged keys raise any of these
+        raise DataError(f"{path}: can't be read as {kind}: {error.__cause__ or error}") from None
 
 
-def _driver(path: str) -> str:
-    """The GDAL driver for a local file. Raises DataError for any other."""
-    if path.startswith("/vsi") or "://" in path or path.lower().startswith("http"):
-        raise DataError(f"{path}: remote and virtual files are not read; copy it to a local file")
-    if not os.path.isfile(path):
-        raise DataError(f"{path}: no such file")
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """What GDAL warns of meanwhile."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = logging.getLogger("rasterio._env")
+    logger.addHandler(handler)
     try:
-        with open(path, "rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    for magic, driver in DRIVERS.items():
-        if start.startswith(magic):
-            return driver
-    allowed = ", ".join(sorted(set(DRIVERS.values())))
-    raise DataError(f"{path}: begins with {start!r}, so it is not one of {allowed}")
+        yield said
+    finally:
+        logger.removeHandler(handler)
 
 
-def _refuse_broken_png(path: str) -> None:
-    """Raise DataError unless every chunk is whole: GDAL fills the missing rows of a truncated PNG without a word."""
-    with open(path, "rb") as file:
-        file.seek(8)
-        kind = b""
-        while kind != b"IEND":
-            head = file.read(8)
-            body = file.read(int.from_bytes(head[:4], "big") + 4) if len(head) == 8 else b""
-            kind = head[4:]
-            if zlib.crc32(kind + body[:-4]) != int.from_bytes(body[-4:], "big") or len(body) < 4:
-                raise DataError(f"{path}: truncated or damaged: its PNG chunk at byte {file.tell()} is not whole")
+def _on_grid(file: Any, path: str, onto: Grid | None, kernel: str) -> Any:
+    """The file itself where it lies on the grid, or is not asked to; else the file resampled."""
+    grid = head(path).grid
+    if onto is None or difference(onto, grid) is None:
+        return nullcontext(file)
+    if not (onto.crs and grid.crs):
+        refuse_other(onto, grid)
+    from rasterio import Affine
+    from rasterio.enums import Resampling
+    from rasterio.vrt import WarpedVRT
+
+    has_alpha = any(band.name == "alpha" for band in file.colorinterp)
+    if file.nodata is not None or has_alpha:
+        gaps = {}
+    elif file.dtypes[0] == "uint8":
+        gaps = {"add_alpha": True}  # black is a value but at the border, whose rim is blended with it
+    else:
+        gaps = {"src_nodata": 0, "nodata": 0}  # a zero says nodata here: it must not be blended into its neighbours
+    return WarpedVRT(
+        file, crs=onto.crs, transform=Affine(*onto.transform), height=onto.shape[0], width=onto.shape[1],
+        resampling=Resampling[kernel], **gaps,
+    )  # fmt: skip
+
+
+def head(path: str) -> Head:
+    """The head of a file; read again only when its size or time of change differs. Raises DataError."""
+    driver(path)  # says what is wrong with a path that is no image
+    found = status(path)
+    return _head(path, found.st_size, found.st_mtime_ns)
+
+
+@cache
+def _head(path: str, size: int, mtime_ns: int) -> Head:
+    with _complaints() as said, _opened(path, for_pixels=False) as file:
+        corrupt = [message for message in said if "corrupt" in message]
+        if corrupt:  # GDAL would go on without the georeference
+            raise DataError(f"{path}: {corrupt[0]}")
+        placed = file.crs is not None or not file.transform.is_identity
+        grid = Grid(
+            path, (file.height, file.width), file.crs.to_string() if file.crs is not None else None,
+            tuple(file.transform)[:6] if placed else None,
+        )  # fmt: skip
+        visible = tuple(index for index, band in enumerate(file.colorinterp, 1) if band.name != "alpha")
+        return Head(grid, visible, file.count)
 
 
 def _refuse_unusable(path: str, file: Any) -> None:
     samples = file.width * file.height * file.count
     if samples > PIXEL_LIMIT:
-        raise DataError(f"{path}: declares {file.width} x {file.height} x {file.count} values; at most {PIXEL_LIMIT}")
+        size = samples * np.dtype(file.dtypes[0]).itemsize
+        if file.driver != "GTiff" or size > PACKED_LIMIT * os.path.getsize(path):
+            declared = f"{file.width} x {file.height} x {file.count} values"
+            raise DataError(f"{path}: declares {declared}; at most {PIXEL_LIMIT}")
     if any(np.dtype(kind).kind not in "uif" for kind in file.dtypes):
         raise DataError(f"{path}: holds {file.dtypes[0]} values; allowed are real numbers (detect and multilook first)")
     if any(band.name == "palette" for band in file.colorinterp):
         raise DataError(f"{path}: holds palette indices, not values; convert it to RGB or grey")
-
-
-def _choose(file: Any, bands: Any) -> tuple[int, ...]:
-    visible = [index for index, band in enumerate(file.colorinterp, 1) if band.name != "alpha"]
-    if callable(bands):
-        return bands(len(visible))
-    chosen = tuple(bands or visible)
-    wrong = [band for band in chosen if not 1 <= band <= file.count]
-    if wrong:
-        raise DataError(f"{file.name}: has no band {wrong[0]}; bands are 1 to {file.count}")
-    return chosen
-
-
-def refuse_other_grid(sar: Image, optical: Image) -> None:
-    """Raise DataError, with both values, unless the two images show the same ground pixel by pixel."""
-    if sar.crs and optical.crs and sar.crs != optical.crs:
-        raise DataError(f"{sar.path}: CRS {sar.crs}, but {optical.path}: CRS {optical.crs}; bring both onto one grid")
-    shape, other = sar.values.shape[1:], optical.values.shape[1:]
-    if sar.transform and optical.transform and not _same_grid(sar.transform, optical.transform, shape):
-        raise DataError(
-            f"{sar.path}: transform {sar.transform}, but {optical.path}: transform {optical.transform}; "
-            "pixels don't show the same ground: resample one onto the other's grid"
-        )
-    if shape != other:
-        raise DataError(
-            f"{sar.path}: {shape[0]} x {shape[1]} px, but {optical.path}: {other[0]} x {other[1]} px (rows x columns)"
-        )
-
-
-def _same_grid(one: tuple[float, ...], other: tuple[float, ...], shape: tuple[int, ...]) -> bool:
-    """Whether no corner of an image of that shape moves by more than a hundredth of a pixel."""
-    rows, columns = shape
-    (a, b, c, d, e, f), (a2, b2, c2, d2, e2, f2) = one, other
-    pixel = max(abs(a), abs(b), abs(d), abs(e))
-    corners = [(x, y) for x in (0, columns) for y in (0, rows)]
-    moves = [
-        max(abs((a - a2) * x + (b - b2) * y + c - c2), abs((d - d2) * x + (e - e2) * y + f - f2)) for x, y in corners
-    ]
-    return max(moves) <= 0.01 * pixel
+    if len(file.subdatasets) > 1:
+        raise DataError(f"{path}: holds {len(file.subdatasets)} images (pages); one a file")
+    bits = file.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    if bits and int(bits) < 8:
+        raise DataError(f"{path}: holds {bits}-bit values: a mask, not an image; allowed are 8 bits or more")
 
 
 def content_digest(path: str) -> str:
     """sha256 of a file's bytes; read again only when its size or time of change differs. Raises DataError."""
+    found = status(path)
     try:
-        status = os.stat(path)
-        return _content_digest(path, status.st_size, status.st_mtime_ns)
+        return _content_digest(path, found.st_size, found.st_mtime_ns)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
 

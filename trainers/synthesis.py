@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trainers.landscape import CROPS, WATER, Cover, Landscape, draw_landscape, smooth_noise
-from trainers.pairs import DataError, Pair
+from trainers.pairs import DataError, Pair, Window
 from trainers.raster import Image, optical_default
 from trainers.streams import numpy_generator
 
@@ -251,6 +251,8 @@ class Synthetic:
 
     sar_domain = "db"
     optical_range = OPTICAL_RANGE
+    left = ()
+    splits = None
 
     def __init__(self, options: Options):
         self._options = options
@@ -260,12 +262,18 @@ class Synthetic:
     def identity(self) -> Any:
         return GENERATOR
 
-    def read(self, pair: Pair) -> tuple[Image, Image]:
+    def shape(self, pair: Pair) -> tuple[int, int]:
+        return self._options.pixels, self._options.pixels
+
+    def read(self, pair: Pair, window: Window | None = None, shrink: int = 1) -> tuple[Image, Image]:
         scene = render_cached(self._options, self.pairs.index(pair))
         images = (scene.sar, self._options.sar.bands), (scene.optical, self._options.optical.bands)
         count = len(scene.optical)
         sar, optical = (
-            _image(pair.name, values, bands or (optical_default(count) if values is scene.optical else (1, 2)))
+            _image(
+                pair.name, _part(values, window, shrink),
+                bands or (optical_default(count) if values is scene.optical else (1, 2)),
+            )
             for values, bands in images
         )
         return sar, optical
@@ -274,6 +282,12 @@ class Synthetic:
 @lru_cache(maxsize=2)
 def render_cached(options: Options, index: int) -> Scene:
     return render(options, index)
+
+
+def _part(values: np.ndarray, window: Window | None, shrink: int) -> np.ndarray:
+    if window is not None:
+        values = values[:, window.row : window.row + window.rows, window.column : window.column + window.columns]
+    return values[:, ::shrink, ::shrink]
 
 
 def _image(name: str, values: np.ndarray, bands: tuple[int, ...]) -> Image:

@@ -72,7 +72,7 @@ def test_a_virtual_raster_that_calls_itself_tif_is_refused(tmp_path):
 @pytest.mark.parametrize("path", ["/vsizip/a.zip/b.tif", "http://host/a.tif", "s3://bucket/a.tif", "/vsicurl/x.tif"])
 def test_remote_and_virtual_files_are_not_opened(path):
     with pytest.raises(DataError, match="remote and virtual"):
-        read(path)
+        read([path])
 
 
 def test_a_file_that_declares_too_much_is_refused_before_it_is_read(tmp_path):
@@ -84,13 +84,13 @@ def test_a_file_that_declares_too_much_is_refused_before_it_is_read(tmp_path):
         pass
     assert path.stat().st_size < 2_000_000
     with pytest.raises(DataError, match="declares 60000 x 60000 x 2"):
-        read(str(path))
+        read([str(path)])
 
 
 def test_complex_values_are_refused(tmp_path):
     path = write(tmp_path / "slc.tif", np.ones((1, 8, 8), np.complex64), crs=UTM, transform=GRID)
     with pytest.raises(DataError, match="complex64"):
-        read(str(path))
+        read([str(path)])
 
 
 def test_a_file_of_nan_is_refused(tmp_path):
@@ -116,7 +116,7 @@ def test_files_with_other_bands_or_types_than_the_rest_are_refused(tmp_path):
 
 def test_a_16_bit_png_keeps_its_16_bits(tmp_path):
     values = np.random.default_rng(0).integers(0, 65536, (1, 32, 32)).astype(np.uint16)
-    image = read(str(write(tmp_path / "deep.png", values)))
+    image = read([str(write(tmp_path / "deep.png", values))])
     assert image.values.dtype == np.uint16
     np.testing.assert_array_equal(image.values, values)
 
@@ -125,7 +125,7 @@ def test_alpha_is_no_band_but_hides_pixels(tmp_path):
     values = picture(bands=4)
     values[3] = 255
     values[3, :10] = 0
-    image = read(str(write(tmp_path / "rgba.png", values)))
+    image = read([str(write(tmp_path / "rgba.png", values))])
     assert image.bands == (1, 2, 3) and not image.valid[:10].any() and image.valid[10:].all()
 
 
@@ -134,3 +134,28 @@ def test_reading_writes_nothing_beside_the_data(tmp_path):
     before = sorted(tmp_path.joinpath("data").rglob("*"))
     prepare(data, tmp_path / "cache")
     assert sorted(tmp_path.joinpath("data").rglob("*")) == before
+
+
+@pytest.mark.parametrize("kernel", ["bilinear", "cubic", "average"])
+def test_untagged_zeros_are_not_blended_into_their_neighbours(tmp_path, kernel):
+    from trainers.grids import Grid
+
+    values = np.full((3, 64, 64), 2000, np.uint16)
+    values[:, :20] = 0
+    path = str(write(tmp_path / "a.tif", values, crs=UTM, transform=GRID))
+    onto = Grid("sar", (64, 64), UTM, (10.0, 0.0, 500_005.0, 0.0, -10.0, 5_499_995.0))
+    image = read([path], onto=onto, kernel=kernel)
+    assert set(np.unique(image.values[:, image.valid])) == {2000} and image.valid[25:60, 5:60].all()
+
+
+def test_an_alpha_band_is_no_hindrance_to_resampling(tmp_path):
+    from trainers.grids import Grid
+
+    path = str(write(tmp_path / "a.tif", picture(bands=4), crs=UTM, transform=GRID))
+    import rasterio
+    from rasterio.enums import ColorInterp
+
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    onto = Grid("sar", (64, 64), UTM, (10.0, 0.0, 500_005.0, 0.0, -10.0, 5_499_995.0))
+    assert read([path], onto=onto, kernel="bilinear").values.shape == (3, 64, 64)
