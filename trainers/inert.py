@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from trainers.families import part_name
+from trainers.layouts._common import Sar
 from trainers.recipe import Optimizer, Recipe, Stage
 from trainers.rules import parts
 from trainers.stages import weights_of
@@ -21,12 +22,15 @@ def without_inert(recipe: Recipe) -> tuple[Recipe, tuple[str, ...]]:
     """The recipe with inert settings at their defaults, and a note for each that said something else."""
     notes: list[str] = []
     recipe = _as_it_begins(recipe)
+    sar = _dropped(recipe.data.sar, "data.sar", _of_sar(recipe.data.sar), notes)
     objective = _dropped(recipe.objective, "objective", _of_part(recipe.objective, recipe), notes)
     evaluate = _dropped(recipe.evaluate, "evaluate", _of_evaluation(recipe), notes)
     optimizer = _dropped(recipe.optimizer, "optimizer", _of_optimizer(recipe.optimizer), notes)
     pairs = zip((None, *recipe.stages), recipe.stages, strict=False)
     stages = tuple(_stage(before, stage, f"stages.{index}", notes) for index, (before, stage) in enumerate(pairs))
-    settled = replace(recipe, objective=objective, evaluate=evaluate, optimizer=optimizer, stages=stages)
+    data = replace(recipe.data, sar=sar)
+    settled = replace(recipe, data=data, objective=objective, evaluate=evaluate, optimizer=optimizer,
+                      stages=stages)  # fmt: skip
     return settled, tuple(dict.fromkeys(notes))
 
 
@@ -48,6 +52,14 @@ def _stage(before: Stage | None, stage: Stage, where: str, notes: list[str]) -> 
     timing = _dropped(stage.timing, where, _of_timing(before, stage), notes)
     notes += said
     return replace(stage, optimizer=optimizer, timing=timing)
+
+
+def _of_sar(sar: Sar) -> Found:
+    if sar.range != "percentiles":
+        yield "percentiles", f"range {sar.range}"
+    if sar.despeckle == "none":
+        yield "window", "despeckle none"
+        yield "looks", "despeckle none"
 
 
 def _of_part(options: Any, recipe: Recipe) -> Found:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,11 @@ from trainers.tiles import damage
 
 AFTER_READING = ("flip",)  # options that act on tiles as they are read, not on what is stored
 
-__all__ = ["DataError", "fingerprint", "prepare"]
+NAME = re.compile("[0-9a-f]{12}")  # of a prepared set; other things lie in the cache too
+
+__all__ = ["DataError", "fingerprint", "prepare", "prune"]
+
+_used: dict[Path, int] = {}  # descriptors: a shared lock on every set that this process has prepared, while it lives
 
 
 def fingerprint(data: Data) -> str:
@@ -49,14 +54,56 @@ def prepare(data: Data, cache: Path) -> Path:
     source = build(LAYOUTS, data)
     name = _fingerprint(data, source)
     folder = cache / name
+    cache.mkdir(parents=True, exist_ok=True)
+    _use(cache, name)
     if damage(folder) is None:
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache, name):
+    with _locked(_build_lock(cache, name)):
         if damage(folder) is not None:
             _build(folder, _partial(cache, name), data, source)
     _remove_stale(cache)
     return folder
+
+
+def prune(cache: Path, keep: Collection[str]) -> dict[str, int]:
+    """Remove every prepared set whose fingerprint is not in `keep`; the bytes of each that is gone.
+
+    Sets that another process builds, or has prepared and may be about to read, stay.
+    """
+    _remove_stale(cache)
+    removed = {}
+    for folder in sorted(cache.glob("*")):
+        if NAME.fullmatch(folder.name) and folder.is_dir() and folder.name not in keep:
+            size = _removed(cache, folder)
+            removed |= {} if size is None else {folder.name: size}
+    return removed
+
+
+def _removed(cache: Path, folder: Path) -> int | None:
+    """The bytes of a set that nobody was using; None where somebody is, and it stays."""
+    mine = _used.pop(_use_lock(cache, folder.name), None)
+    if mine is not None:
+        os.close(mine)
+    with (
+        _locked(_use_lock(cache, folder.name), wait=False) as unused,
+        _locked(_build_lock(cache, folder.name), wait=False) as unbuilt,
+    ):
+        if not (unused and unbuilt):
+            return None
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        doomed = _partial(cache, folder.name)
+        shutil.rmtree(doomed, ignore_errors=True)
+        os.replace(folder, doomed)  # whatever happens now, nothing that looks whole is left
+        shutil.rmtree(doomed)
+        return size
+
+
+def _use(cache: Path, name: str) -> None:
+    """Tell `prune` in other processes that this one needs the set; nothing can be pruned where nothing is writable."""
+    path = _use_lock(cache, name)
+    if path not in _used and os.access(cache, os.W_OK):
+        _used[path] = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+        fcntl.flock(_used[path], fcntl.LOCK_SH)
 
 
 def _build(folder: Path, partial: Path, data: Data, source: Source) -> None:
@@ -76,10 +123,18 @@ def _partial(cache: Path, name: str) -> Path:
     return cache / f"{name}.partial"
 
 
+def _build_lock(cache: Path, name: str) -> Path:
+    return cache / f".{name}.lock"
+
+
+def _use_lock(cache: Path, name: str) -> Path:
+    return cache / f".{name}.used"
+
+
 @contextmanager
-def _locked(cache: Path, name: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of one fingerprint, and say whether it is held; the kernel frees it when the process ends."""
-    with open(cache / f".{name}.lock", "w") as file:
+def _locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock, and say whether it is held; the kernel frees it when the process ends."""
+    with open(path, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -91,6 +146,6 @@ def _locked(cache: Path, name: str, *, wait: bool = True) -> Iterator[bool]:
 def _remove_stale(cache: Path) -> None:
     """Remove what killed writers of other data sets left: the lock of a living one is taken."""
     for partial in cache.glob("*.partial"):
-        with _locked(cache, partial.stem, wait=False) as held:
+        with _locked(_build_lock(cache, partial.stem), wait=False) as held:
             if held:
                 shutil.rmtree(partial, ignore_errors=True)

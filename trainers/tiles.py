@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainers.codes import decode
 from trainers.pairs import DataError
 from trainers.streams import AUGMENT, ORDER, numpy_generator
 
@@ -17,14 +18,15 @@ ARRAYS = ("sar", "optical", "mask")
 
 
 def damage(folder: Path) -> str | None:
-    """Why a prepared folder can't be used, or None: its arrays have the shapes and sizes that meta.json states."""
+    """Why a prepared folder can't be used, or None: types, shapes and sizes are those of meta.json."""
     try:
         meta = json.loads((folder / "meta.json").read_text())
         for name in ARRAYS:
             stated, path = meta["arrays"][name], folder / f"{name}.npy"
-            size, shape = path.stat().st_size, list(np.load(path, mmap_mode="r").shape)
-            if (size, shape) != (stated["bytes"], stated["shape"]):
-                return f"{path}: {size} bytes, shape {shape}; meta.json states {stated['bytes']}, {stated['shape']}"
+            array = np.load(path, mmap_mode="r")
+            size, shape, kind = path.stat().st_size, list(array.shape), array.dtype.name
+            if (size, shape, kind) != (stated["bytes"], stated["shape"], stated.get("dtype", kind)):
+                return f"{path}: {size} bytes, {kind} of shape {shape}; meta.json states {stated}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{folder}: not a prepared data set: {error}"
     return None
@@ -32,9 +34,13 @@ def damage(folder: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Tiles:
-    """A prepared data set. `names`, `scenes` and `splits` hold one entry a tile."""
+    """A prepared data set. `names`, `scenes` and `splits` hold one entry a tile.
 
-    sar: np.ndarray  # (N, C, H, W) float16 in [-1, 1], memory-mapped
+    `sar` and `optical` (N, C, H, W) are memory-mapped codes of 8 or 16 bits (`trainers.codes`), which `read` decodes;
+    floats stand for themselves.
+    """
+
+    sar: np.ndarray
     optical: np.ndarray
     mask: np.ndarray  # (N, 1, H, W) uint8
     names: tuple[str, ...]
@@ -48,7 +54,7 @@ class Tiles:
         if wrong:
             raise DataError(wrong)
         rows = json.loads((folder / "meta.json").read_text())["tiles"]
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+        arrays = {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ARRAYS}
         return cls(**arrays, names=tuple(rows["name"]), scenes=tuple(rows["scene"]), splits=tuple(rows["split"]))
 
     def __len__(self) -> int:
@@ -78,12 +84,16 @@ class Tiles:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """SAR, optical (B, C, H, W) in [-1, 1] and mask (B, 1, H, W), float32; mirrored left-right where `flips`."""
         indices = np.asarray(indices, dtype=np.intp)
-        batch = [np.ascontiguousarray(array[indices], np.float32) for array in (self.sar, self.optical, self.mask)]
-        if flips is not None:
-            chosen = np.flatnonzero(flips)
-            for array in batch:
-                array[chosen] = array[chosen][..., ::-1]
-        return batch[0], batch[1], batch[2]
+        arrays = (self.sar, self.optical, self.mask)
+        sar, optical, mask = (np.empty((len(indices), *array.shape[1:]), np.float32) for array in arrays)
+        for place, index in enumerate(indices):  # tile by tile: all steps of one stay in the processor's cache
+            codes = [array[index] for array in arrays]
+            if flips is not None and flips[place]:
+                codes = [each[..., ::-1].copy() for each in codes]
+            decode(codes[0], codes[2], out=sar[place])
+            decode(codes[1], codes[2], out=optical[place])
+            mask[place] = codes[2]
+        return sar, optical, mask
 
 
 class Order:

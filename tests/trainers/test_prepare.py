@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio import Affine
 
 from tests.trainers.images import decibels, folders, reflectance, write
-from trainers.cutting import split_scenes
+from trainers.families import LAYOUTS, build
 from trainers.layouts._common import Optical, Sar, Split
 from trainers.layouts.folders import Options as Folders
 from trainers.layouts.synthetic import Options as Synthetic
 from trainers.pairs import DataError
 from trainers.prepare import fingerprint, prepare
+from trainers.splits import split_of_pairs, split_scenes
 from trainers.tiles import Tiles, damage
 
 SMALL = Synthetic(scenes=4, size=64, tile=32)
@@ -158,11 +160,10 @@ def test_tiles_hold_the_pixels_of_their_window(tmp_path):
         pair, row, col = name.split(":")
         window = np.s_[:, int(row) : int(row) + 48, int(col) : int(col) + 48]
         db = np.clip(decibels(int(pair[1:]), size=100)[window], [[[-25]], [[-32.5]]], 0)
-        np.testing.assert_allclose(
-            np.asarray(tiles.sar[index], float), 2 * db / np.array([[[25]], [[32.5]]]) + 1, atol=5e-4
-        )
+        sar, optical, _ = (array[0] for array in tiles.read([index]))
+        np.testing.assert_allclose(sar, 2 * db / np.array([[[25]], [[32.5]]]) + 1, atol=2e-5)
         colours = reflectance(int(pair[1:]), size=100)[window]
-        np.testing.assert_allclose(np.asarray(tiles.optical[index], float), colours / 5000 - 1, atol=5e-4)
+        np.testing.assert_allclose(optical, colours / 5000 - 1, atol=2e-5)
 
 
 def test_training_tiles_overlap_and_the_others_never_do(tmp_path):
@@ -207,6 +208,20 @@ def test_much_clipping_is_warned_about(tmp_path):
     assert any("% of optical band 1 lies outside 0..10000" in each for each in meta["warnings"])
 
 
+def test_a_guard_keeps_scenes_together_that_lie_side_by_side(tmp_path):
+    for index in range(8):  # four times two scenes that touch
+        west = 640 * index + 90_000 * (index // 2)
+        place = {"crs": "EPSG:32632", "transform": Affine(10, 0, west, 0, -10, 5_500_000)}
+        write(tmp_path / f"sar/p{index}.tif", decibels(index), **place)
+        write(tmp_path / f"optical/p{index}.tif", reflectance(index), **place)
+    torn = []
+    for guard in (0, 2):
+        data = [Folders(root=str(tmp_path), split=Split(seed=seed, guard=guard)) for seed in range(6)]
+        splits = [split_of_pairs(each, source, source.pairs) for each in data for source in [build(LAYOUTS, each)]]
+        torn.append(sum(split[f"p{i}"] != split[f"p{i + 1}"] for split in splits for i in range(0, 8, 2)))
+    assert torn[0] > 0 and torn[1] == 0
+
+
 names = st.lists(st.sampled_from([f"s{i}" for i in range(30)]), min_size=2, max_size=200)
 
 
@@ -234,3 +249,29 @@ def test_a_scene_with_most_of_the_pairs_mostly_goes_to_training():
     scenes = ["large"] * 88 + [f"s{index}" for index in range(22) for _ in range(6)]
     parts = [split_scenes(scenes, validation=0.2, test=0.2, seed=seed) for seed in range(100)]
     assert sum("large" in part["train"] for part in parts) >= 90
+
+
+def test_blank_images_in_two_splits_are_no_leak_and_equal_ones_are(tmp_path):
+    root = folders(tmp_path / "pairs", 6)
+    for name in ("p0", "p1", "p2", "p3", "p4", "p5"):
+        write(root / "optical" / f"{name}.tif", np.full((3, 64, 64), 500, np.uint16))
+    assert prepare(Folders(root=str(root)), tmp_path / "cache").is_dir()
+    for name in ("p0", "p1", "p2", "p3", "p4", "p5"):
+        write(root / "sar" / f"{name}.tif", decibels(1))
+    with pytest.raises(DataError, match="images stand in two splits"):
+        prepare(Folders(root=str(root)), tmp_path / "cache")
+
+
+def test_a_scene_in_two_of_the_tables_own_splits_is_said_where_it_is_allowed(tmp_path):
+    from trainers.layouts.csv import Options as Csv
+
+    folders(tmp_path, 4)
+    splits = ("train", "val", "train", "val")
+    rows = [f"sar/p{i}.tif,optical/p{i}.tif,s{i // 2},{split}" for i, split in enumerate(splits)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["sar,optical,group,part", *rows]) + "\n")
+    data = Csv(table=str(tmp_path / "pairs.csv"), split_column="part")
+    with pytest.raises(DataError, match="2 scenes stand in two"):
+        prepare(data, tmp_path / "cache")
+    folder = prepare(replace(data, allow_leak=True), tmp_path / "cache")
+    (said,) = [text for text in json.loads((folder / "meta.json").read_text())["warnings"] if "allow_leak" in text]
+    assert "2 scenes stand in two of the data set's own splits: s0 (train, validation)" in said

@@ -85,6 +85,31 @@ def test_the_slices_of_the_ranks_make_up_the_global_batch(batch, ranks):
     assert max(map(len, slices)) - min(map(len, slices)) <= 1
 
 
+@settings(max_examples=60, deadline=None)
+@given(sets, seeds, st.integers(1, 24), st.integers(1, 8), st.integers(0, 20))
+def test_ranks_take_disjoint_samples_of_one_sequence_whatever_their_number(indices, seed, batch, ranks, k):
+    """Each rank computes the order for itself; sample n of the sequence, its flip too, is the same for any number."""
+    whole = Order(indices, seed=seed, batch=batch, flip=True).batch_at(k)
+    parts = []
+    for rank in range(ranks):
+        mine = rank_slice(batch, rank, ranks)
+        parts.append([column[mine] for column in Order(indices, seed=seed, batch=batch, flip=True).batch_at(k)])
+    for column, expected in zip(zip(*parts, strict=True), whole, strict=True):
+        np.testing.assert_array_equal(np.concatenate(column), expected)
+    epochs = np.divmod(np.arange(k * batch, (k + 1) * batch), len(indices))[0]
+    for epoch in set(epochs):  # no two ranks see one tile in one epoch
+        seen = whole[0][epochs == epoch]
+        assert len(set(seen)) == len(seen)
+
+
+@given(sets, seeds, st.integers(0, 5))
+def test_the_flip_of_a_sample_is_a_function_of_seed_epoch_and_tile(indices, seed, epoch):
+    start = epoch * len(indices)
+    tiles, flips = _stream(indices, seed, 1, start + len(indices))
+    drawn = numpy_generator(seed, AUGMENT, epoch).random(len(indices)) < 0.5
+    np.testing.assert_array_equal(flips[start:], drawn[tiles[start:] - indices[0]])
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return prepare(Options(scenes=10, size=128), tmp_path_factory.mktemp("cache"))
