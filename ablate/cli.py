@@ -5,88 +5,22 @@ The only module that sees the driver, the workers' heads and the reports.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ablate import data_cli
+from ablate.terminal import RUNS, Json, Runs, Sets, StudyArgument, load, plain_errors, say, show_json
+
 if TYPE_CHECKING:
     from ablate.plan import Plan
-    from ablate.study import Study
 
 app = typer.Typer(
     help="Controlled experiments for image-to-image GANs: which remedies help, and how sure can one be?",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
-
-StudyArgument = Annotated[
-    str, typer.Argument(metavar="STUDY", help="A study file, or the name of one under the runs folder.")
-]
-Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds results, prepared data and the MLflow store.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=YAML", help="Change any path of the study; may be repeated.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-RUNS = Path("runs")
-
-
-@contextmanager
-def plain_errors() -> Iterator[None]:
-    """People's own mistakes end in a sentence and an exit code, never in a traceback."""
-    from ablate.driver import ReferencesFailed
-    from ablate.events import CorruptStream
-    from ablate.executor import CannotLaunch
-    from ablate.ledger import LedgerError
-    from ablate.lock import Busy
-    from ablate.problems import StudyError
-    from ablate.run import CannotRun, Exit, StudyChanged
-    from trainers.pairs import DataError
-
-    codes: dict[type[Exception], Exit] = {
-        **dict.fromkeys((StudyError, StudyChanged, DataError), Exit.usage),
-        **dict.fromkeys((LedgerError, CorruptStream), Exit.storage),
-        **dict.fromkeys((CannotRun, CannotLaunch, ReferencesFailed), Exit.environment),
-        Busy: Exit.busy,
-    }
-    try:
-        yield
-    except tuple(codes) as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(next(code for kind, code in codes.items() if isinstance(error, kind))) from None
-    except OSError as error:
-        print(f"{error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
-        raise typer.Exit(Exit.environment) from None
-    except KeyboardInterrupt:
-        print("ended at once; the same command goes on from the last checkpoints", file=sys.stderr)
-        raise typer.Exit(Exit.interrupted) from None
-
-
-def find_study(study: str, runs: Path) -> Path:
-    """The file that STUDY names: itself, or the study of that name under the runs folder."""
-    from ablate.problems import Problem, StudyError
-    from ablate.records import StudyFolder
-
-    path = Path(study)
-    if path.is_file():
-        return path
-    stored = StudyFolder(runs, study).study
-    if "/" not in study and stored.is_file():
-        return stored
-    found = "is a folder" if path.is_dir() else "no such file"
-    there = sorted(folder.parent.name for folder in runs.glob("*/study.yaml"))
-    names = f"; under {runs}/ there are: {', '.join(there)}" if there else ""
-    raise StudyError([Problem(study, 0, 0, "", f"{found}; expected a study file such as studies/quick.yaml{names}")])
-
-
-def load(study: str, runs: Path, sets: list[str] | None) -> Study:
-    from ablate.study import load as load_study
-
-    return load_study(find_study(study, runs), sets=sets or ())
+app.add_typer(data_cli.app, name="data")
 
 
 def planned(study: str, runs: Path, sets: list[str] | None) -> Plan:
@@ -95,29 +29,22 @@ def planned(study: str, runs: Path, sets: list[str] | None) -> Plan:
     return make_plan(load(study, runs, sets))
 
 
-def say(text: str) -> None:
-    """Print, whether or not anybody is left to read it: the exit code still tells."""
-    try:
-        print(text, flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def show_json(document: Any) -> None:
-    print(json.dumps(document, indent=1))
-
-
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help="Where to put the starter study.")] = Path(),
     example: Annotated[str, typer.Option(help="Which of the studies that come with ablate to start from.")] = "quick",
+    data: Annotated[Path | None, typer.Option(help="A folder of pairs: a study on them, with what is found.")] = None,
 ) -> None:
-    """Write a commented starter study."""
+    """Write a commented starter study; with --data on your own pairs."""
     from ablate.start import write_starter
+    from ablate.startdata import write_starter_on
 
     with plain_errors():
-        for path in write_starter(folder, example):
+        paths, doubts = (write_starter(folder, example), ()) if data is None else write_starter_on(folder, data)
+        for path in paths:
             print(path)
+        for doubt in doubts:
+            print(f"caution: {doubt}")
 
 
 @app.command()

@@ -229,13 +229,20 @@ def prepare_data(plan: Plan, folder: StudyFolder) -> None:
     for noun, names in (("tiles", list(range(len(rows["name"])))), ("scenes", rows["scene"])):
         members = {split: {n for n, s in zip(names, rows["split"], strict=True) if s == split} for split in SPLITS}
         facts[noun] = ", ".join(f"{len(found)} {split}" for split, found in members.items())
+    facts["splits"] = json.loads((base / "meta.json").read_text())["splits"]  # the scenes by name
     scored = rows["split"].count(plan.study.metric.split)
     if len(prepared) > 1:
         facts["tiles"] += f" (of the base's data set; the arms have {len(prepared)})"
     facts["cautions"] = [said for name in plan.metrics if (said := caution(name, images=scored))]
     for said in facts["cautions"]:
         log.warning(said)
+    # Those of the data are in the log since they were prepared.
+    facts["cautions"] += dict.fromkeys(f"data: {said}" for one in prepared.values() for said in _warnings_of(one))
     write_atomically(folder.data, json.dumps(facts, indent=1))
+
+
+def _warnings_of(prepared: Path) -> list[str]:
+    return json.loads((prepared / "meta.json").read_text())["warnings"]
 
 
 def check_metrics(plan: Plan, prepared: Mapping[str, Path]) -> None:

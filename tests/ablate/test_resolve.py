@@ -13,7 +13,7 @@ from ablate.records import canonical
 from ablate.resolve import Resolved, ResolveError, identity_document, resolve
 from ablate.validate import describe, validate
 from ablate.yamlfile import read_yaml, write_yaml
-from trainers.families import TERMS
+from trainers.families import LAYOUTS, TERMS
 from trainers.options import options, places
 from trainers.recipe import DEFAULTS, PARTS, PLAIN, Recipe
 
@@ -26,7 +26,7 @@ BASE = {
     "evaluate": {"every": 10},
 }
 # Where a part needs more than its name.
-NEEDS = {("data", "folders"): {"root": "/d"}, ("data", "csv"): {"table": "/d/pairs.csv"}}
+NEEDS = {("data", name): dict.fromkeys(places(LAYOUTS.options(name)), "/d") for name in LAYOUTS.names()}
 PART_NAMES = [(key, name) for key, family in PARTS.items() for name in family.names()]
 
 
@@ -148,7 +148,7 @@ def test_a_batch_is_a_whole_number_above_0(wrong):
         ({"terms.ssimm": 1}, "terms.ssimm", "did you mean ssim?"),
         ({"terms": [1]}, "terms", "expected a mapping such as {l1: 100}"),
         ({"terms.l1.eps": 1}, "terms.l1.eps", "no such option: 'eps'; there is weight"),
-        ({"data.sar.hue": 3}, "data.sar.hue", "there are bands, domain, high, low"),
+        ({"data.sar.hue": 3}, "data.sar.hue", "there are bands, despeckle, domain, high, "),
         ({"data.sar.domain": "dB"}, "data.sar.domain", "did you mean db?"),
         ({"data.split": {"validation": 0.6, "test": 0.5}}, "data.split", "leave no scene for training"),
         ({"data": {"layout": "folders"}}, "data.root", "is missing; expected text"),

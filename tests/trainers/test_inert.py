@@ -13,6 +13,8 @@ from ablate.resolve import resolve
 from tests.trainers import tiny
 from trainers import inert
 from trainers.families import DISCRIMINATORS, GENERATORS, LAYOUTS, OBJECTIVES, TERMS
+from trainers.layouts._common import Sar
+from trainers.options import places
 from trainers.recipe import DEFAULTS, PARTS, Compute, Evaluate, Optimizer, Recipe, Timing
 
 UPDATES = 3
@@ -51,6 +53,11 @@ def late_warm_up(share: float) -> Recipe:
     return replace(base, stages=(tiny.stage(base, Timing(until=0.3)), later))
 
 
+def with_sar(**options) -> Recipe:
+    base = tiny.recipe(steps=3)
+    return replace(base, data=replace(base.data, sar=Sar(**options)))
+
+
 # (Where the rule stands, option) -> recipes that hold an inert value of it.
 CASES: dict[tuple[str, str], list[Recipe]] = {
     ("objectives.wgan_gp", "critic"): [wgan_gp(penalty_weight=0.0, critic="sum")],
@@ -69,6 +76,12 @@ CASES: dict[tuple[str, str], list[Recipe]] = {
     ],
     ("_of_timing", "ramp"): [same_weights(ramp=0.5)],
     ("_of_later", "warm_up"): [late_warm_up(0.3), late_warm_up(0.1)],
+    # That prepared tiles don't change either is a test of test_ranges.py.
+    ("_of_sar", "percentiles"): [
+        with_sar(percentiles=(5.0, 95.0)), with_sar(percentiles=(0.0, 100.0), range="standard")
+    ],
+    ("_of_sar", "window"): [with_sar(window=5)],
+    ("_of_sar", "looks"): [with_sar(looks=1.0)],
 }
 
 
@@ -167,7 +180,7 @@ def test_what_a_machine_makes_of_a_setting_changes_no_number(data, plain):
 
 
 FAMILIES = {"generator": GENERATORS, "discriminator": DISCRIMINATORS, "objective": OBJECTIVES, "data": LAYOUTS}
-NEEDS = {"folders": {"root": "/d"}, "csv": {"table": "/d/pairs.csv"}}
+NEEDS = {name: dict.fromkeys(places(LAYOUTS.options(name)), "/d") for name in LAYOUTS.names()}
 
 
 def foreign() -> list[tuple[str, str, str]]:

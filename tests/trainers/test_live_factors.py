@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,27 @@ WEIGHTS, LOGGED, SCORED, LAID_OUT, ENDED = "weights", "logged", "scored", "laid 
 PREPARATION = {
     "tile": "tests/trainers/test_prepare.py: another tile is another set of tiles",
     "misregistration": "tests/trainers/test_misregistration.py",
-    "split": "tests/trainers/test_prepare.py: whole scenes, by share and seed",
-    "sar": "tests/trainers/test_raster.py and test_domains.py",
-    "optical": "tests/trainers/test_raster.py",
+    **{f"split.{name}": "tests/trainers/test_prepare.py: whole scenes, by share and seed"
+       for name in ("validation", "test", "seed")},
+    "split.guard": "tests/trainers/test_prepare.py: scenes that lie side by side stay together",
+    "sar.domain": "tests/trainers/test_domains.py", "sar.bands": "tests/trainers/test_raster.py",
+    **{f"sar.{name}": "tests/trainers/test_ranges.py: changed alone, it changes SAR tiles and nothing else"
+       for name in ("scale", "range", "low", "high", "percentiles", "despeckle", "window", "looks")},
+    "optical.bands": "tests/trainers/test_raster.py",
+    **{f"optical.{name}": "tests/trainers/test_ranges.py: changed alone, it changes optical tiles and nothing else"
+       for name in ("offset", "scale", "range", "percentiles")},
     "scenes": "tests/trainers/test_synthesis.py", "size": "tests/trainers/test_synthesis.py",
     "stride": "tests/trainers/test_tiles.py", "seed": "tests/trainers/test_synthesis.py",
     "root": "tests/trainers/test_layouts.py", "table": "tests/trainers/test_layouts.py",
     "sar_folder": "tests/trainers/test_layouts.py", "optical_folder": "tests/trainers/test_layouts.py",
     "scene_pattern": "tests/trainers/test_layouts.py",
+    "name_pattern": "tests/trainers/test_layouts.py", "split_column": "tests/trainers/test_layouts.py",
+    "sar_side": "tests/trainers/test_layout_strip.py",
+    "polarisations": "tests/trainers/test_layout_bigearthnet.py",
+    "optical_bands": "tests/trainers/test_layout_bigearthnet.py",
+    "blocks": "tests/trainers/test_layout_scenes.py", "gap": "tests/trainers/test_layout_scenes.py",
+    "allow_leak": "tests/trainers/test_layouts.py",
+    "resample": "tests/trainers/test_layout_bigearthnet.py and test_real_pairs.py",
     "shifts": "tests/trainers/test_misregistration.py",
 }  # fmt: skip
 
@@ -151,7 +164,9 @@ def options_of_all_parts() -> Iterator[str]:
     for key, family in PARTS.items():
         for name in family.names():
             for option in fields(family.options(name)):
-                if family is LAYOUTS:
+                if family is LAYOUTS and is_dataclass(option.default_factory):
+                    yield from (f"data.{option.name}.{inner.name}" for inner in fields(option.default_factory))
+                elif family is LAYOUTS:
                     yield f"data.{option.name}"
                 else:
                     yield f"{key}.{name}.{option.name}"

@@ -54,7 +54,7 @@ def prepared(sources, tmp_path_factory):
 def by_scene(folder) -> dict[str, tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """Scene -> split, SAR, optical and mask of its one tile."""
     tiles = Tiles.open(folder)
-    arrays = (tiles.sar, tiles.optical, tiles.mask)
+    arrays = tiles.read(range(len(tiles)))
     return {
         scene: (tiles.splits[index], *(np.asarray(array[index], float) for array in arrays))
         for index, scene in enumerate(tiles.scenes)

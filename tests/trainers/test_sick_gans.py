@@ -198,4 +198,4 @@ def test_a_late_stage_is_judged_or_said_not_to_be(tmp_path, scenes, start, lr, k
     assert found.diagnosis == kind, found.findings
     if kind == "unjudged":
         said = found.findings["unjudged"]
-        assert f"began at {start:.0%} of the budget" in said and ("times its best" in said) == (lr == 0.5)
+        assert f"began at {start:.0%} of the budget" in said and ("seen last: " in said) == (lr == 0.5)

@@ -7,6 +7,7 @@ from scipy import ndimage, optimize, special
 from trainers.landscape import Cover
 from trainers.layouts._common import Optical, Sar
 from trainers.layouts.folders import Options as Folders
+from trainers.layouts.scenes import Options as Scenes
 from trainers.layouts.synthetic import Options
 from trainers.prepare import prepare
 from trainers.synthesis import LOOKS_OF, _shift, render, roles, speckle
@@ -186,14 +187,39 @@ def test_the_geotiff_export_reads_back_as_the_same_tiles(exported):
         np.testing.assert_array_equal(getattr(read, name), getattr(direct, name))
 
 
+def test_scenes_are_stored_in_blocks_and_read_back_as_the_same_tiles(exported, tmp_path):
+    import rasterio
+
+    from trainers.export import export
+
+    root, direct = exported
+    export(tmp_path / "scenes", Options(scenes=8, stride=64), layout="scenes")
+    with rasterio.open(tmp_path / "scenes/sar/scene-00.tif") as file:
+        assert file.profile["tiled"] and file.block_shapes == [(256, 256)] * 2 and file.crs.to_epsg() == 32632
+    data = Scenes(root=str(tmp_path / "scenes"), stride=64, optical=Optical(range=(0, 2300)))
+    read = Tiles.open(prepare(data, root / "cache"))
+    assert read.names == direct.names and read.splits == direct.splits
+    for name in ("sar", "optical", "mask"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(direct, name))
+
+
+def test_another_kind_or_layout_is_not_exported(tmp_path):
+    from trainers.export import export
+
+    with pytest.raises(ValueError, match="no such kind: 'jpeg'; there are geotiff, png"):
+        export(tmp_path, Options(scenes=2), "jpeg")
+    with pytest.raises(ValueError, match="no such layout: 'strip'; there are folders, scenes"):
+        export(tmp_path, Options(scenes=2), layout="strip")
+
+
 def test_the_png_export_reads_back_within_eight_bits(exported):
     root, direct = exported
     read = Tiles.open(prepare(Folders(root=str(root / "png"), sar=Sar(bands=(1, 2))), root / "cache"))
     assert read.names == direct.names
     np.testing.assert_array_equal(read.mask, direct.mask)
-    for name in ("sar", "optical"):
-        error = np.abs(np.asarray(getattr(read, name), float) - np.asarray(getattr(direct, name), float))
-        assert error.max() < 2.1 / 255  # 0 is kept for nodata, so the lowest step is one wide
+    every = range(len(direct))
+    for found, truth in zip(read.read(every), direct.read(every), strict=True):
+        assert np.abs(found - truth).max() < 2.1 / 255  # 0 is kept for nodata, so the lowest step is one wide
 
 
 def test_the_geotiff_export_is_what_a_satellite_product_is(exported):
