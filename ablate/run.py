@@ -26,6 +26,7 @@ from ablate.ledger import Ledger
 from ablate.lock import hold
 from ablate.logs import log_into
 from ablate.outcome import finished
+from ablate.pairing import unpaired
 from ablate.patches import differences
 from ablate.plan import Plan, PlannedArm, metric_facts
 from ablate.problems import Problem, StudyError, dotted
@@ -238,6 +239,9 @@ def prepare_data(plan: Plan, folder: StudyFolder) -> None:
         log.warning(said)
     # Those of the data are in the log since they were prepared.
     facts["cautions"] += dict.fromkeys(f"data: {said}" for one in prepared.values() for said in _warnings_of(one))
+    if said := unpaired(base):
+        log.warning(said)
+        facts["cautions"].append(f"data: {said}")
     write_atomically(folder.data, json.dumps(facts, indent=1))
 
 

@@ -349,3 +349,15 @@ def test_a_reason_is_read_from_the_sentence_and_not_from_the_path(sentence, code
     from trainers.checks.examination import code_of
 
     assert code_of(sentence) == code
+
+
+def test_a_run_says_so_where_images_are_no_pairs(good, copy, tmp_path):
+    from ablate.pairing import unpaired
+
+    assert unpaired(prepare(Folders(root=str(good)), tmp_path / "cache")) is None
+    optical = names(copy, "optical")
+    contents = [read(path)[0] for path in [*optical[3:], *optical[:3]]]
+    for path, values in zip(optical, contents, strict=True):
+        write(path, values, **read(path)[1])
+    said = unpaired(prepare(Folders(root=str(copy)), tmp_path / "cache"))
+    assert said is not None and "no better than those of shuffled pairs" in said
