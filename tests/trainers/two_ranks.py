@@ -28,3 +28,4 @@ def _rank(rank: int, folder: str, job: Callable[..., Any], arguments: tuple[Any,
         torch.save(job(rank, *arguments), f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
+    os._exit(0)  # torch's threads can abort a process that ends with all done: "terminate called without ..."
