@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from trainers.pairs import Window
 BACKSCATTER_ZEROS = ("linear", "amplitude")
 DARK_BORDERS = ("db", "display")
 FILL = -100.0  # dB: a receiver's noise lies near -30; -9999, -32768 and 10 log10 of a tiny constant are fill values
-OVERVIEW = 1024  # px: the longer side of the overview in which a large image's borders are found
+STRIP = 256  # rows of a large image that are looked at together to find its borders
 
 
 def has_data(values: np.ndarray, domain: str, *, outside: np.ndarray | None = None) -> np.ndarray:
@@ -46,34 +47,83 @@ def touching_border(dark: np.ndarray) -> np.ndarray:
     return np.isin(labels, outer[outer > 0])
 
 
-class Outside:
-    """Where, in an image too large to be looked at whole, black reaches in from the border: seen in an overview.
+def strips(shape: tuple[int, int]) -> Iterator[Window]:
+    """Windows of STRIP whole rows that make up an image, from top to bottom; the last may be lower."""
+    rows, columns = shape
+    return (Window(row, 0, min(STRIP, rows - row), columns) for row in range(0, rows, STRIP))
 
-    `overview(shrink)` gives every `shrink`-th pixel's values (B, h, w). A cell of the overview stands for its
-    pixels and for those of its neighbours, so that a border's edge is found to the pixel by `has_data`. A border
-    thinner than a cell escapes the overview: black within a cell's width of the image's edge counts as border.
+
+class Outside:
+    """Where, in an image too large to be looked at whole, black reaches in from the border: found strip by strip.
+
+    To the pixel what `touching_border` finds in the whole. `add` takes the strips from top to bottom, `close` ends
+    them; kept are packed bits.
     """
 
-    def __init__(self, shape: tuple[int, int], overview: Callable[[int], np.ndarray]):
-        from scipy import ndimage
+    def __init__(self) -> None:
+        self._strips: list[_Packed] = []
+        self._edges: list[np.ndarray] = []  # regions (2, n) that touch; region 0 is what lies outside of the image
+        self._counts = [0]  # regions of all strips above
+        self._last = np.zeros(0, np.int64)  # the regions of the lowest row so far
 
-        self._shrink = max(1, -(-max(shape) // OVERVIEW))
-        dark = touching_border(is_dark(overview(self._shrink)))
-        self._shape = shape
-        self._near = ndimage.binary_dilation(dark, np.ones((3, 3), bool))
+    def add(self, dark: np.ndarray) -> None:
+        """Take in the next strip (rows, columns) of what is black."""
+        labels, count = _labelled(dark, self._counts[-1])
+        above = self._last if self._strips else np.zeros_like(labels[0])  # above the first strip is the outside
+        touching = dark[0] & ((above > 0) | (not self._strips))
+        sides = np.concatenate([labels[:, 0], labels[:, -1]])
+        self._join(above[touching], labels[0][touching])
+        self._join(np.zeros_like(sides), sides)
+        self._strips.append(_Packed(dark))
+        self._counts.append(self._counts[-1] + count)
+        self._last = labels[-1]
+
+    def close(self) -> None:
+        """Keep only what reaches in from the border, after the last strip."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        self._join(np.zeros_like(self._last), self._last)
+        size, (one, other) = self._counts[-1] + 1, np.concatenate(self._edges, axis=1)
+        _, groups = connected_components(coo_array((np.ones(one.size), (one, other)), (size, size)), directed=False)
+        outer = groups == groups[0]
+        outer[0] = False  # what is not black has no region
+        self._strips = [
+            _Packed(outer[_labelled(strip.array(), before)[0]])
+            for strip, before in zip(self._strips, self._counts, strict=False)
+        ]
+        self._edges = []
+
+    def _join(self, one: np.ndarray, other: np.ndarray) -> None:
+        self._edges.append(np.unique(np.stack([one, other]), axis=1))
 
     def within(self, window: Window) -> np.ndarray:
         """The part (rows, columns) of a window."""
-        rows, columns = (
-            np.minimum(np.arange(start, start + size) // self._shrink, most - 1)
-            for start, size, most in zip((window.row, window.column), window.shape, self._near.shape, strict=True)
-        )
-        return self._near[np.ix_(rows, columns)] | self._at_edge(window)
+        first, last = window.row // STRIP, (window.row + window.rows - 1) // STRIP
+        rows = np.concatenate([strip.array() for strip in self._strips[first : last + 1]])
+        top = window.row - first * STRIP
+        return rows[top : top + window.rows, window.column : window.column + window.columns]
 
-    def _at_edge(self, window: Window) -> np.ndarray:
-        """Pixels nearer to the image's edge than a cell is wide; none where a cell is a pixel."""
-        near = []
-        for start, size, whole in zip((window.row, window.column), window.shape, self._shape, strict=True):
-            at = np.arange(start, start + size)
-            near.append(np.minimum(at, whole - 1 - at) < (self._shrink if self._shrink > 1 else 0))
-        return near[0][:, None] | near[1][None, :]
+
+class _Packed:
+    """A boolean array in few bytes: nothing where all is False."""
+
+    def __init__(self, array: np.ndarray):
+        self._shape = array.shape
+        self._bits = zlib.compress(np.packbits(array).tobytes(), 1) if array.any() else b""
+
+    def array(self) -> np.ndarray:
+        if not self._bits:
+            return np.zeros(self._shape, bool)
+        bits = np.frombuffer(zlib.decompress(self._bits), np.uint8)
+        return np.unpackbits(bits, count=self._shape[0] * self._shape[1]).reshape(self._shape).view(bool)
+
+
+def _labelled(dark: np.ndarray, before: int) -> tuple[np.ndarray, int]:
+    """The region of every black pixel, counted on from `before`; 0 elsewhere; and how many regions there are."""
+    if not dark.any():
+        return np.zeros(dark.shape, np.int32), 0
+    from scipy import ndimage
+
+    labels, count = ndimage.label(dark)
+    return np.where(dark, labels + before, 0), count

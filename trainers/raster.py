@@ -198,7 +198,8 @@ def _on_grid(file: Any, path: str, onto: Grid | None, kernel: str) -> Any:
     elif file.dtypes[0] == "uint8":
         gaps = {"add_alpha": True}  # black is a value but at the border, whose rim is blended with it
     else:
-        gaps = {"src_nodata": 0, "nodata": 0}  # a zero says nodata here: it must not be blended into its neighbours
+        # A zero in any band says nodata here: it must not be blended into its neighbours, band by band.
+        gaps = {"src_nodata": 0, "nodata": 0, "UNIFIED_SRC_NODATA": "NO"}
     return WarpedVRT(
         file, crs=onto.crs, transform=Affine(*onto.transform), height=onto.shape[0], width=onto.shape[1],
         resampling=Resampling[kernel], **gaps,

@@ -10,9 +10,8 @@ import numpy as np
 from trainers import misregistration
 from trainers.domains import Scaling, storage
 from trainers.layouts._common import Source
-from trainers.nodata import BACKSCATTER_ZEROS, DARK_BORDERS, Outside, has_data
+from trainers.nodata import BACKSCATTER_ZEROS, DARK_BORDERS, Outside, has_data, is_dark, strips
 from trainers.pairs import DataError, Pair, Window
-from trainers.windows import is_one_block
 
 
 @dataclass(frozen=True)
@@ -63,27 +62,32 @@ class Reader:
     def _raw(self, pair: Pair, window: Window | None) -> tuple[tuple[Any, Any], list[np.ndarray]]:
         """Both images as stored, and where each is valid."""
         raw = self.source.read(pair, window)
-        whole = whole_image(pair)
-        inside = window or Window(0, 0, *self.source.shape(pair))
-        outsides, valid = self._outsides(whole, divided=whole != pair), []
-        for image, scaling, outside in zip(raw, self.scalings, outsides, strict=True):
+        valid = []
+        for image, scaling, outside in zip(raw, self.scalings, self._outsides(pair, window), strict=True):
             _refuse_other_kind(image, scaling)
-            near = outside and outside.within(inside.within(pair.window) if whole != pair else inside)
-            valid.append(image.valid & has_data(image.values, scaling.domain, outside=near))
+            valid.append(image.valid & has_data(image.values, scaling.domain, outside=outside))
         return raw, valid
 
-    def _outsides(self, pair: Pair, *, divided: bool) -> tuple[Outside | None, ...]:
-        """What is found in the overview of a large image, or of one `divided` into pairs; kept for what follows."""
-        if self._outside[0] != pair:
-            shape = self.source.shape(pair)
-            self._outside = pair, (None, None) if is_one_block(shape) and not divided else tuple(
-                self._overviewed(pair, side, shape) if scaling.domain in DARK_BORDERS else None
-                for side, scaling in enumerate(self.scalings)
-            )  # fmt: skip
-        return self._outside[1]
+    def _outsides(self, pair: Pair, window: Window | None) -> tuple[np.ndarray | None, ...]:
+        """What of a window reaches in from the borders of the images; None where the window is all of them."""
+        image, shape = whole_image(pair), self.source.shape(pair)
+        if image == pair and (window is None or window.shape == shape):
+            return None, None
+        if self._outside[0] != image:
+            self._outside = image, self._walked(image)
+        part = (window or Window(0, 0, *shape)).within(None if image == pair else pair.window)
+        return tuple(outside and outside.within(part) for outside in self._outside[1])
 
-    def _overviewed(self, pair: Pair, side: int, shape: tuple[int, int]) -> Outside:
-        return Outside(shape, lambda shrink: self.source.read(pair, shrink=shrink)[side].values)
+    def _walked(self, image: Pair) -> tuple[Outside | None, ...]:
+        """What is found in one walk through an image; kept for the windows that follow."""
+        found = tuple(Outside() if scaling.domain in DARK_BORDERS else None for scaling in self.scalings)
+        for window in strips(self.source.shape(image)) if any(found) else ():
+            for outside, side in zip(found, self.source.read(image, window), strict=True):
+                if outside:
+                    outside.add(is_dark(side.values))
+        for outside in filter(None, found):
+            outside.close()
+        return found
 
 
 def whole_image(pair: Pair) -> Pair:

@@ -148,6 +148,17 @@ def test_untagged_zeros_are_not_blended_into_their_neighbours(tmp_path, kernel):
     assert set(np.unique(image.values[:, image.valid])) == {2000} and image.valid[25:60, 5:60].all()
 
 
+def test_a_zero_in_one_band_is_not_blended_into_its_neighbours(tmp_path):
+    from trainers.grids import Grid
+
+    values = np.full((3, 64, 64), 2000, np.uint16)
+    values[0, 30, 30] = 0
+    path = str(write(tmp_path / "a.tif", values, crs=UTM, transform=GRID))
+    onto = Grid("sar", (64, 64), UTM, (10.0, 0.0, 500_005.0, 0.0, -10.0, 5_499_995.0))
+    image = read([path], onto=onto, kernel="bilinear")
+    assert set(np.unique(image.values[:, image.valid])) == {2000}
+
+
 def test_an_alpha_band_is_no_hindrance_to_resampling(tmp_path):
     from trainers.grids import Grid
 

@@ -11,7 +11,7 @@ from tests.trainers.images import write
 from trainers import windows
 from trainers.layouts._common import Sar
 from trainers.layouts.csv import Options as Csv
-from trainers.nodata import Outside, has_data
+from trainers.nodata import Outside, is_dark, strips, touching_border
 from trainers.pairs import Window
 from trainers.prepare import prepare
 from trainers.raster import read
@@ -78,26 +78,36 @@ def test_blocks_give_the_tiles_of_the_whole(large, tmp_path, monkeypatch, shift)
     assert (np.asarray(whole.mask) == 0).any()
 
 
-@given(st.integers(0, 10_000), st.integers(1, 3))
-@settings(max_examples=30, deadline=None)
-def test_black_from_the_border_is_found_to_the_pixel_in_an_overview(seed, factor):
-    """Of blobs that reach in from the border, and of others in the middle that do not."""
-    from scipy import ndimage
-
-    rng = np.random.default_rng(seed)
-    dark = np.zeros((120, 90), bool)
-    dark[:, : rng.integers(6, 20)] = True
-    dark[50:60, 60:70] = True
-    values = np.where(dark, 0, rng.integers(1, 9, (2, *dark.shape)))
+@given(st.integers(0, 10_000), st.integers(5, 130), st.floats(0.1, 0.7))
+@settings(max_examples=60, deadline=None)
+def test_black_from_the_border_is_found_to_the_pixel_in_strips(seed, height, share):
+    values = (np.random.default_rng(seed).random((1, 120, 90)) > share).astype(np.uint8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainers.nodata.OVERVIEW", 120 // factor)
-        outside = Outside(dark.shape, lambda shrink: values[:, ::shrink, ::shrink])
-    found = has_data(values, "display", outside=outside.within(Window(0, 0, *dark.shape)))
-    np.testing.assert_array_equal(found, has_data(values, "display"))
-    window = Window(40, 5, 30, 60)
-    part = has_data(values[:, 40:70, 5:65], "display", outside=outside.within(window))
-    np.testing.assert_array_equal(part, found[40:70, 5:65])
-    assert ndimage.label(~found)[1] == 1
+        patch.setattr("trainers.nodata.STRIP", height)
+        outside = Outside()
+        for strip in strips((120, 90)):
+            outside.add(is_dark(values[:, strip.row : strip.row + strip.rows]))
+        outside.close()
+        found = outside.within(Window(0, 0, 120, 90))
+        np.testing.assert_array_equal(found, touching_border(is_dark(values)))
+        np.testing.assert_array_equal(outside.within(Window(40, 5, 30, 60)), found[40:70, 5:65])
+
+
+def test_a_window_of_a_small_image_has_the_mask_of_the_whole(tmp_path):
+    values = np.random.default_rng(0).integers(50, 200, (1, 300, 300)).astype(np.uint8)
+    values[:, 100:200, 100:200] = 0
+    reader, pair = _reader(tmp_path, values)
+    assert reader.read(pair, Window(150, 50, 100, 200)).mask.all()
+
+
+@pytest.mark.parametrize("size", [300, 1200])
+def test_a_lake_a_pixel_from_the_border_stays(tmp_path, size):
+    """An overview would not see the gap between them; nor that between a lake and black that does reach the border."""
+    values = np.full((1, size, size), 90, np.uint8)
+    values[:, 1:40, 100:200] = values[:, -1] = values[:, -40:-2, 100:200] = 0
+    for options in ({}, {"blocks": 2, "gap": 0}):
+        found = _valid(tmp_path, values, **options)
+        assert not found[-1].any() and found[:-1].all()
 
 
 def test_a_window_and_every_second_pixel_are_those_of_the_file(tmp_path):
@@ -117,7 +127,7 @@ def test_bands_are_counted_through_all_files_of_an_image(tmp_path):
     assert [int(band[0, 0]) for band in read(paths, bands=(3, 1)).values] == [7, 1]
 
 
-@pytest.mark.parametrize("size", [200, 1000, 1100, 2100])
+@pytest.mark.parametrize("size", [200, 1000, 1100, 2100, 5000])
 def test_a_frame_of_one_black_pixel_is_masked_at_any_size(tmp_path, size):
     values = np.full((1, size, size), 90, np.uint8)
     values[:, 0], values[:, -1], values[:, :, 0], values[:, :, -1] = 0, 0, 0, 0
@@ -126,8 +136,8 @@ def test_a_frame_of_one_black_pixel_is_masked_at_any_size(tmp_path, size):
     assert found[1:-1, 1:-1].all()
 
 
-def _valid(tmp_path, values, **options) -> np.ndarray:
-    """Where a picture and an optical image without gaps hold data, put together from what is read."""
+def _reader(tmp_path, values, **options):
+    """A Reader of three pairs of a picture and an optical image without gaps, and the first pair."""
     from trainers.families import LAYOUTS, build
     from trainers.layouts.scenes import Options as Scenes
     from trainers.reading import Reader
@@ -139,12 +149,18 @@ def _valid(tmp_path, values, **options) -> np.ndarray:
         write(tmp_path / "optical" / f"p{index}.tif", np.full((3, size, size), 70 + index, np.uint8))
     data = Scenes(root=str(tmp_path), tile=32, **options)
     source = build(LAYOUTS, data)
-    reader = Reader(source, survey(data, source))
-    found = np.zeros((size, size), bool)
-    for pair in (pair for pair in source.pairs if pair.name.startswith("p0")):
-        window = pair.window or Window(0, 0, size, size)
-        mask = reader.read(pair, Window(0, 0, *window.shape)).mask
-        found[window.row : window.row + window.rows, window.column : window.column + window.columns] = mask
+    return Reader(source, survey(data, source)), source.pairs[0]
+
+
+def _valid(tmp_path, values, **options) -> np.ndarray:
+    """Where the first image holds data, put together from blocks of whole tiles."""
+    reader, _ = _reader(tmp_path, values, **options)
+    found = np.zeros(values.shape[1:], bool)
+    for pair in (pair for pair in reader.source.pairs if pair.name.startswith("p0")):
+        for block in windows.blocks(reader.source.shape(pair), 32, 4):
+            part = block.window.within(pair.window)
+            mask = reader.read(pair, block.window).mask
+            found[part.row : part.row + part.rows, part.column : part.column + part.columns] = mask
     return found
 
 
