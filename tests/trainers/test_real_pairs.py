@@ -177,3 +177,25 @@ def test_ssl4eo_is_brought_onto_the_grid_of_its_sar_when_asked(tmp_path):
         data, prepare(data, tmp_path / "cache"), sar=DB, optical=([1, 2, 3], 0, 10_000), read=read
     )  # fmt: skip
     assert len(tiles) == 2 * 16 and np.asarray(tiles.mask).mean() > 0.95
+
+
+def test_the_stored_georeference_of_ssl4eo_moves_its_pairs_apart(tmp_path):
+    """One would expect resampling to bring them together. It does not here: pixel by pixel they lie 1.4 px apart, on
+    the grid that the files state 4 to 5 px. That is why a check measures shifts, and does not trust transforms.
+    """
+    from trainers.checks.shift import correlate, edges, locate, pool
+    from trainers.raster import head, read
+
+    root = real_data("ssl4eo_rico")
+    found = {}
+    for kernel in ("none", "bilinear"):
+        surfaces = []
+        for vv in sorted(root.glob("s1/**/VV.tif")):
+            for red in sorted(root.glob("s2a/**/B4.tif")):
+                onto = None if kernel == "none" else head(str(vv)).grid
+                sar, optical = read([str(vv)]), read([str(red)], onto=onto, kernel=kernel)
+                mask = sar.valid & optical.valid & (optical.values > 0).all(axis=0)
+                scaled = (np.clip(sar.values / 12.5 + 1, -1, 1), optical.values.astype(float) / 5000 - 1)
+                surfaces.append(correlate(*(edges(image, mask) for image in scaled)))
+        found[kernel] = locate(pool(surfaces))
+    assert found["none"].length < 2 < 3.5 < found["bilinear"].length < 6.5
