@@ -205,6 +205,11 @@ class StudyFolder:
         return self.root / "provenance.json"
 
     @property
+    def race(self) -> Path:
+        """What a race has stopped, look by look."""
+        return self.root / "race.json"
+
+    @property
     def mlflow(self) -> Path:
         return self.runs / "mlflow.db"
 

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Analysis": "reports.analysis",
-    "Effect": "reports.analysis",
+    "Analysis": "reports.findings",
+    "Effect": "reports.findings",
     "analyse": "reports.analysis",
     "answer": "reports.summary",
     "detectable": "reports.power",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from reports.bestset import best_set
 from reports.dunnett import ALPHA, Comparison, against_baseline
 from reports.failures import penalised
+from reports.findings import Analysis, ArmSummary, Effect, Scores
 from reports.fit import Fit, fit, removed_by_pairing
 from reports.posterior import Posterior, posterior
 from reports.power import detectable
@@ -23,91 +24,6 @@ if TYPE_CHECKING:
 # Ratios matter for these, not differences; a metric that can be 0 or negative (KID) stays raw.
 LOG_METRICS = frozenset({"lpips", "fid", "seconds", "time"})
 OUTCOMES = frozenset({"done", "diverged", "collapsed", "stopped", "failed"})
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Final values of one metric: `values` (k arms, n seeds), NaN where no run finished.
-
-    `failed` (k,) counts diverged and collapsed runs, `planned` (k,) all planned ones. The arms
-    are distinct recipes; the first is the baseline.
-    """
-
-    metric: str
-    goal: str  # max or min
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...]
-    values: np.ndarray
-    failed: np.ndarray
-    planned: np.ndarray
-    penalty: float | None = None  # what a failed run is worth, on the metric's own scale
-    smallest_effect: float | None = None
-
-
-@dataclass(frozen=True)
-class Effect:
-    """One arm minus the baseline; None where the data support no such number.
-
-    On a log scale (`Analysis.scale`) differences are natural logarithms of ratios.
-    """
-
-    arm: str
-    difference: float | None
-    low: float | None
-    high: float | None
-    p_adjusted: float | None
-    verdict: str
-    shrunken: float | None
-    pairs: int
-
-
-@dataclass(frozen=True)
-class ArmSummary:
-    """One arm by itself, on the metric's own scale; `sd` is over seeds."""
-
-    arm: str
-    n_ok: int
-    n_failed: int
-    n_planned: int
-    mean: float | None
-    sd: float | None
-    worst: float | None
-    score: float | None  # mean over all outcomes, failed runs at the penalty: what the table is sorted by
-    p_best: float | None
-    p_beats: float | None
-    ranks: tuple[int, int] | None  # 95 % of the posterior
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """Everything that may be said about one metric of one study."""
-
-    metric: str
-    goal: str
-    baseline: str
-    scale: str  # raw or log
-    alpha: float
-    arms: Mapping[str, ArmSummary]  # in the order of the study
-    effects: tuple[Effect, ...]  # every arm but the baseline, in the order of the study
-    ranking: tuple[str, ...]  # best first; arms without any outcome are left out
-    best_set: tuple[str, ...]  # empty below three paired seeds
-    blocks: int  # seeds that hold the baseline and at least one other arm
-    sigma: float | None  # residual sd within blocks, on the scale of the analysis
-    df: int
-    detectable: float | None  # difference found with 80 % power, on the scale of the analysis
-    removed_by_pairing: float | None
-    guard: float | None
-    smallest_effect: float | None
-    penalty: float | None
-    penalty_matters: bool | None  # does half or double the penalty change the order of the table?
-    notes: tuple[str, ...] = field(default=())
-
-    def effect(self, arm: str) -> Effect | None:
-        return next((effect for effect in self.effects if effect.arm == arm), None)
-
-    @property
-    def k(self) -> int:
-        return len(self.arms)
 
 
 def analyse(

@@ -45,6 +45,8 @@ class Run:
     flags: Mapping[str, int] = field(default_factory=dict)
     samples: Path | None = None
     code: frozenset[str] = frozenset()  # digests of the training code and torch's version, over all attempts
+    split: str = "validation"  # that final values are read from
+    scores: Path | None = None  # per tile of the validation split: tile, scene, a column per metric
 
     @property
     def done(self) -> bool:
@@ -63,8 +65,13 @@ class Run:
         return self.outcome in (WAITING, UNFINISHED) or (self.outcome == Status.failed and not self.failed_by_itself)
 
     def score(self, metric: str) -> float:
-        """Final validation value; NaN unless the run is done and has it."""
-        return self.result.scores.get(metric, float("nan")) if self.done and self.result else float("nan")
+        """Final value on the split that the study is read on; NaN unless the run is done and has it."""
+        if not self.done or self.result is None:
+            return float("nan")
+        if self.split == "validation":
+            return self.result.scores.get(metric, float("nan"))
+        rows = self.curve(self.split, metric)
+        return rows[-1][2] if rows else float("nan")
 
     def curve(self, split: str, key: str) -> tuple[tuple[int, int, float], ...]:
         return self.result.curves.get((split, key), ()) if self.result else ()
@@ -112,6 +119,14 @@ class Results:
     hash: str
     provenance: Mapping[str, Any]
     unavailable: tuple[tuple[Metric, str], ...] = ()  # metrics that were asked for and could not be computed, and why
+    family: str = "vs_baseline"  # what the claims are about: vs_baseline, all_pairs, factor_effects
+    factors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # factor -> levels, the base's first
+    full: Mapping[str, str] | None = None  # factor -> level of the full recipe, where the design has one
+    properties: Mapping[str, Any] = field(default_factory=dict)  # of the design: resolution, generators, aliases, ...
+    twin: tuple[Run, ...] = ()  # the baseline again (A/A); never in a table of arms
+    search: Mapping[str, Any] = field(default_factory=dict)  # sampler, trials, space, ... of a search; empty elsewhere
+    looks: tuple[Mapping[str, Any], ...] = ()  # of a race: what was stopped, when and why
+    confirms: Mapping[str, Any] = field(default_factory=dict)  # study, plan and arms that this one confirms
 
     @property
     def baseline(self) -> str:
@@ -132,21 +147,27 @@ def load(study_folder: Path) -> Results:
     if not folder.plan.exists():
         raise FileNotFoundError(f"{folder.plan}: no plan here; a study's folder holds plan.json once it has been run")
     plan = json.loads(folder.plan.read_text())
-    arms, own = _distinct(plan["arms"], {(cell["arm"], cell["seed"]): cell["trial"] for cell in plan["cells"]})
+    twins = {document["name"] for document in plan["arms"] if document.get("twin_of")}
+    cells = {(cell["arm"], cell["seed"]): cell["trial"] for cell in plan["cells"]}
+    arms, own = _distinct(
+        [document for document in plan["arms"] if document["name"] not in twins],
+        {cell: trial for cell, trial in cells.items() if cell[0] not in twins},
+    )
     metric = plan["metric"]
+    split = metric.get("split", "validation")
     return Results(
         name=plan["name"],
         question=plan.get("question") or "",
         trainer=plan.get("trainer") or "",
         design=plan.get("design") or "list",
         metric=Metric.of(metric),
-        split=metric.get("split", "validation"),
+        split=split,
         smallest_effect=metric.get("smallest_effect"),
         also=tuple(Metric.of(entry) for entry in plan.get("also") or ()),
         failure=(plan.get("failure") or {}).get("score", "mean_colour"),
         seeds=tuple(plan["seeds"]),
         arms=arms,
-        runs={cell: _run(folder.trial(trial), *cell, trial) for cell, trial in sorted(own.items())},
+        runs={cell: _run(folder.trial(trial), *cell, trial, split) for cell, trial in sorted(own.items())},
         cells=len(plan["cells"]),
         references=_references(folder.references),
         resources=plan.get("resources") or {},
@@ -155,7 +176,21 @@ def load(study_folder: Path) -> Results:
         hash=plan.get("hash") or "",
         provenance=json.loads(folder.provenance.read_text()) if folder.provenance.exists() else {},
         unavailable=tuple((Metric.of(entry), str(entry["why"])) for entry in plan.get("unavailable") or ()),
+        family=plan.get("family") or "vs_baseline",
+        factors={factor: tuple(levels) for factor, levels in (plan.get("factors") or {}).items()},
+        full=plan.get("full"),
+        properties=plan.get("properties") or {},
+        twin=tuple(
+            _run(folder.trial(trial), *cell, trial, split) for cell, trial in sorted(cells.items()) if cell[0] in twins
+        ),
+        search=plan.get("search") or {},
+        looks=_looks(folder),
+        confirms=plan.get("confirms") or {},
     )
+
+
+def _looks(folder: StudyFolder) -> tuple[Mapping[str, Any], ...]:
+    return tuple(json.loads(folder.race.read_text())["looks"]) if folder.race.exists() else ()
 
 
 def _distinct(
@@ -191,9 +226,9 @@ def _planned(document: Mapping[str, Any], aliases: tuple[str, ...]) -> PlannedAr
     )
 
 
-def _run(folder: TrialFolder, arm: str, seed: int, trial: str) -> Run:
+def _run(folder: TrialFolder, arm: str, seed: int, trial: str, split: str) -> Run:
     if not folder.root.exists():
-        return Run(arm, seed, trial, WAITING)
+        return Run(arm, seed, trial, WAITING, split=split)
     events = read(folder.events)
     result = fold(trial, events)
     ended = any(isinstance(event, Ended) for event in events)
@@ -211,6 +246,8 @@ def _run(folder: TrialFolder, arm: str, seed: int, trial: str) -> Run:
         flags=flags,
         samples=samples[-1] if samples else None,
         code=frozenset(_code(event) for event in events if isinstance(event, Started)),
+        split=split,
+        scores=folder.scores if folder.scores.exists() else None,
     )
 
 

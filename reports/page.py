@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from reports.analysis import Analysis
 from reports.figures.curves import best_reference, curves
 from reports.figures.forest import forest
 from reports.figures.pictures import Grid, pictures
 from reports.figures.slopes import slopes
+from reports.findings import Analysis
 from reports.load import PlannedArm, Results
 from reports.wording import Numbers, code, escape
 

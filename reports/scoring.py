@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from reports.analysis import Analysis, Scores, analyse_scores
+from reports.analysis import analyse_scores
+from reports.findings import Analysis, Scores
 from reports.load import Metric, Results
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from reports.analysis import Analysis
+from reports.findings import Analysis
 from reports.load import Metric
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]+")

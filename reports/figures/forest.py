@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from reports.analysis import Analysis, Effect
 from reports.figures.style import CLAIM_STYLES, GREY, OTHER_STYLE, axis_label, png, seed_style, sheet, short
+from reports.findings import Analysis, Effect
 from reports.load import Results
 
 

@@ -6,8 +6,8 @@ import math
 
 from reports import verdicts
 from reports.agreement import agreement
-from reports.analysis import Effect
 from reports.failures import exact_p
+from reports.findings import Effect
 from reports.page import Page, predictor
 from reports.scoring import mean_of
 from reports.sections.health import DIVERGED, flagged

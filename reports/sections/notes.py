@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 
 import numpy as np
@@ -102,6 +103,6 @@ def _warnings(page: Page) -> list[str]:
 
 def _valueless(page: Page) -> list[str]:
     metric = page.results.metric
-    runs = [run for run in page.results.all_runs if run.done and run.score(metric.name) != run.score(metric.name)]
+    runs = [run for run in page.results.all_runs if run.done and math.isnan(run.score(metric.name))]
     named = ", ".join(f"{code(run.arm)} seed {run.seed}" for run in runs)
     return [f"Finished without a finite {escape(metric.label)}, left out: {named}."] if runs else []
