@@ -95,6 +95,42 @@ def run(
     raise typer.Exit(ended.code)
 
 
+@app.command()
+def confirm(
+    study: StudyArgument,
+    runs: Runs = RUNS,
+    arms: Annotated[
+        list[str] | None, typer.Option("--arm", help="Confirm this arm in place of the best set; may be repeated.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many fresh seeds; by default as before, or 5.", min=1)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, run nothing.")] = False,
+    extend: Annotated[bool, typer.Option("--extend", help="Add arms or seeds to a confirmation that has run.")] = False,
+) -> None:
+    """Train a study's best arms and its base on fresh seeds, and rank them by the test scenes."""
+    from ablate import confirm as confirming
+    from ablate import run as running
+    from ablate.plan import make_plan
+    from ablate.records import StudyFolder
+    from reports import answer, selection, write
+
+    with plain_errors():
+        folder = StudyFolder(runs, find_study_name(study, runs))
+        begun = confirming.begun(folder)
+        if begun and not (arms or seeds):
+            made = make_plan(load(str(begun), runs, None))
+        else:
+            changed = confirming.settings(folder, selection(folder.root), arms=arms or (), seeds=seeds)
+            made = make_plan(load(str(folder.study), runs, changed))
+        say(confirming.describe(made))
+        if dry_run:
+            return
+        ended = running.run(made, runs, report=write, summary=answer, extend=extend)
+        if ended.code is running.Exit.done or ended.code is running.Exit.some_failed:
+            write(folder.root)  # its headline now comes from the confirmation
+    say(running_summary(made, ended, runs))
+    raise typer.Exit(ended.code)
+
+
 def running_summary(made: Plan, ended: Any, runs: Path) -> str:
     """The last lines of `ablate run`: what there is, and what to do next."""
     from ablate.run import Exit

@@ -44,7 +44,12 @@ def arm(factors: Factors, combination: Combination, name: str | None = None) -> 
     """
     changes = {factor: combination[factor] for factor in factors if factor in combination}
     patch = combine({f"{factor}={level}": factors[factor][level] for factor, level in changes.items()})
-    return Arm(name or "+".join(f"{factor}={level}" for factor, level in changes.items()) or BASE, changes, patch)
+    return Arm(name or canonical(factors, combination), changes, patch)
+
+
+def canonical(factors: Factors, combination: Combination) -> str:
+    """`factor=level` joined by `+`, factors in their order; `base` where nothing is changed."""
+    return "+".join(f"{factor}={combination[factor]}" for factor in factors if factor in combination) or BASE
 
 
 def forbidden(combination: Combination, never: Iterable[Mapping[str, Sequence[str]]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import sys
 import time
@@ -41,12 +42,14 @@ class Display:
         total: int,
         *,
         metric: str,
+        split: str = "validation",
         slots: int = 1,
         clock: Callable[[], float] = time.monotonic,
         stream: TextIO | None = None,
         live: bool | None = None,
     ):
         self._total, self._metric, self._slots, self._clock = total, metric, max(1, slots), clock
+        self._split = split
         self._stream = stream or sys.stdout
         self._live_wanted = self._stream.isatty() if live is None else live
         self._live: Any = None
@@ -118,8 +121,8 @@ class Display:
 
     def _line(self, cell: Cell, result: TrialResult) -> str:
         parts = [f"{self._count()} {_name(cell)}", result.status.value]
-        if self._metric in result.scores:
-            parts.append(f"{self._metric} {result.scores[self._metric]:.4g}")
+        if not math.isnan(score := result.final(self._metric, self._split)):
+            parts.append(f"{self._metric} {score:.4g}")
         parts.append(f"{result.seconds:.1f} s")
         if result.status is not Status.done and result.why:
             parts.append(result.why)

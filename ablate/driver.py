@@ -214,7 +214,8 @@ class Driver:
     def _references(self) -> None:
         """Score mean colour and linear map once, on the base's data. Raises ReferencesFailed."""
         folder, base = self.folder.references, self.plan.specs[self.plan.cells[0].trial]
-        document = {"metrics": list(self.plan.metrics), "split": "validation", "cache": f"../../cache/{base.data}"}
+        split = self.plan.study.metric.split
+        document = {"metrics": list(self.plan.metrics), "split": split, "cache": f"../../cache/{base.data}"}
         wanted = json.dumps(document, indent=1)
         if folder.spec.exists() and folder.spec.read_text() != wanted:
             shutil.rmtree(folder.root)  # scored for a plan that never ran a trial: other data or metrics

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ablate.design import BASE, DESIGNS
+from ablate.design import BASE, DESIGNS, canonical
 from ablate.patches import PatchError, clashes, segments
 from ablate.problems import dotted, no_such, quoted, shown
 from ablate.resolve import Draft, attempt, document
@@ -155,7 +155,8 @@ def _read_arms(sources: Sources, factors: Factors, raw: Any) -> dict[str, dict[s
         return {}
     arms: dict[str, dict[str, str]] = {}
     for name, levels in raw.items():
-        check_slug(sources, (*path, name), name, reserved=(BASE,))
+        if not (isinstance(levels, Mapping) and name == canonical(factors, levels)):
+            check_slug(sources, (*path, name), name, reserved=(BASE,))
         if not isinstance(levels, Mapping):
             sources.refuse((*path, name), f"expected {{factor: level}}, found {shown(levels)}")
             continue

@@ -54,10 +54,12 @@ class Ledger:
         study_name: str,
         goal: str,
         metric: str,
+        split: str = "validation",
         factors: Mapping[str, Sequence[str]],
         arms: Iterable[Arm],
     ):
         self._path, self._name, self._goal, self._metric = path, study_name, goal, metric
+        self._split = split
         self._factors = {factor: list(levels) for factor, levels in factors.items()}
         self._levels = {arm.name: self._levels_of(arm) for arm in arms}
         self._numbers: dict[str, int] = {}  # cell -> number of its latest record
@@ -98,7 +100,7 @@ class Ledger:
             if self._record(cell).state.is_finished():
                 return
             running = self._begin(cell)
-            for step, _, value in result.curves.get(("validation", self._metric), ()):
+            for step, _, value in result.curves.get((self._split, self._metric), ()):
                 self.report(cell, step, value)
             for name, fact in _facts(result).items():
                 running.trial.set_user_attr(name, fact)
@@ -133,7 +135,7 @@ class Ledger:
     def _tell(self, number: int, result: TrialResult) -> None:
         from optuna.trial import TrialState
 
-        value = result.scores.get(self._metric, math.nan)
+        value = result.final(self._metric, self._split)
         if result.status is Status.done and math.isfinite(value):
             self._study.tell(number, value)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -101,6 +101,8 @@ class Plan:
         document["also"] = [metric_facts(name) for name in study.also]
         document["unavailable"] = [{**metric_facts(name), "why": why} for name, why in study.unavailable.items()]
         document["failure"] = {"score": study.failure.score}
+        if study.confirms.study:
+            document["confirms"] = asdict(study.confirms)
         document["arms"] = [arm.to_json() for arm in self.arms]
         document["cells"] = [{"arm": cell.arm, "seed": cell.seed, "trial": cell.trial} for cell in self.cells]
         document["resources"] = {

@@ -105,6 +105,13 @@ class TrialResult:
     evidence: Mapping[str, float] = field(default_factory=dict)
     findings: Mapping[str, str] = field(default_factory=dict)
 
+    def final(self, metric: str, split: str = "validation") -> float:
+        """Last value on a split; NaN where there is none."""
+        if split == "validation":
+            return self.scores.get(metric, float("nan"))
+        rows = self.curves.get((split, metric), ())
+        return rows[-1][2] if rows else float("nan")
+
     @property
     def stages_began(self) -> dict[int, int]:
         """Stage of training, from 2 on -> generator updates before it; empty where there is one stage."""
@@ -150,7 +157,11 @@ class TrialFolder:
 
     @property
     def scores(self) -> Path:
-        return self.root / "scores.csv"
+        return self.scores_of("validation")
+
+    def scores_of(self, split: str) -> Path:
+        """Final values per tile: tile, scene, a column per metric."""
+        return self.root / ("scores.csv" if split == "validation" else f"scores-{split}.csv")
 
     def error(self, rank: int) -> Path:
         return self.root / f"error.{rank}.json"
@@ -205,6 +216,11 @@ class StudyFolder:
         return self.root / "provenance.json"
 
     @property
+    def confirmation(self) -> StudyFolder:
+        """Where `ablate confirm` trains this study's best arms anew."""
+        return StudyFolder(self.runs, f"{self.name}-confirm")
+
+    @property
     def race(self) -> Path:
         """What a race has stopped, look by look."""
         return self.root / "race.json"
@@ -216,6 +232,11 @@ class StudyFolder:
     @property
     def artifacts(self) -> Path:
         return self.runs / "mlflow-artifacts"
+
+    @property
+    def test_reads(self) -> Path:
+        """Who has scored test scenes in this runs folder, a line per plan."""
+        return self.runs / "test-reads.jsonl"
 
     @property
     def cache(self) -> Path:

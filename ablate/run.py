@@ -17,7 +17,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from ablate import machine, startfiles
+from ablate import machine, startfiles, testreads
 from ablate.design import BASE
 from ablate.display import Display
 from ablate.driver import Driver, Interrupt, counts
@@ -102,7 +102,8 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, retry_faile
             prepare_data(plan, folder)
             write_plan(plan, folder)  # last: a study whose data is refused leaves its name free
             with open_projections(plan, folder) as (ledger, tracking):
-                with Display(len(plan.specs), metric=plan.study.metric.name, slots=plan.slots) as display:
+                with Display(len(plan.specs), metric=plan.study.metric.name, split=plan.study.metric.split,
+                             slots=plan.slots) as display:
                     driver = Driver(plan, folder, executor, ledger, tracking, display, interrupt, retry_failed)
                     results = driver.run()
                 interrupt.patient = True  # what is left takes seconds
@@ -134,7 +135,7 @@ def open_projections(plan: Plan, folder: StudyFolder) -> Iterator[tuple[Ledger, 
     levels = {factor: [BASE, *levels] for factor, levels in plan.study.factors.items()}
     metric = metric_facts(plan.study.metric.name)
     ledger = Ledger(folder.optuna, study_name=plan.study.name, goal=metric["goal"], metric=metric["name"],
-                    factors=levels, arms=arms)  # fmt: skip
+                    split=plan.study.metric.split, factors=levels, arms=arms)  # fmt: skip
     uri = plan.study.tracking.mlflow
     tracking = Tracking.open(uri, folder, arms=arms, factors=levels, question=plan.study.question)
     try:
@@ -232,6 +233,8 @@ def prepare_data(plan: Plan, folder: StudyFolder) -> None:
         facts[noun] = ", ".join(f"{len(found)} {split}" for split, found in members.items())
     facts["splits"] = json.loads((base / "meta.json").read_text())["splits"]  # the scenes by name
     scored = rows["split"].count(plan.study.metric.split)
+    if not scored:
+        raise DataError(f"the data has no {plan.study.metric.split} scenes, and the arms are ranked by them")
     if len(prepared) > 1:
         facts["tiles"] += f" (of the base's data set; the arms have {len(prepared)})"
     facts["cautions"] = [said for name in plan.metrics if (said := caution(name, images=scored))]
@@ -242,6 +245,8 @@ def prepare_data(plan: Plan, folder: StudyFolder) -> None:
     if said := unpaired(base):
         log.warning(said)
         facts["cautions"].append(f"data: {said}")
+    if (reads := testreads.count(plan, folder)) is not None:
+        facts["test_reads"] = reads
     write_atomically(folder.data, json.dumps(facts, indent=1))
 
 

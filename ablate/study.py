@@ -29,10 +29,13 @@ _BESIDE = tuple(getattr(StudyFolder(Path(), ""), name).name for name in ("mlflow
 
 @options
 class Metric:
-    """What ranks the arms. Effects smaller than `smallest_effect` (in the metric's unit) don't matter to you."""
+    """What ranks the arms. Effects smaller than `smallest_effect` (in the metric's unit) don't matter to you.
+
+    The `test` split is for studies that `ablate confirm` makes.
+    """
 
     name: str
-    split: Literal["validation"] = "validation"
+    split: Literal["validation", "test"] = "validation"
     smallest_effect: NonNegative = 0.0
 
 
@@ -52,6 +55,19 @@ class Resources:
     slots: Literal["auto"] | Count = "auto"
     threads: Annotated[int, Bounds(low=1, high=1024)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@options
+class Confirms:
+    """Written by `ablate confirm`: the study, by name and hash of its plan, whose `arms` this one trains anew.
+
+    They were selected on `seeds`, which this study may not use again.
+    """
+
+    study: str = ""
+    plan: str = ""
+    arms: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
 
 
 @options
@@ -87,6 +103,7 @@ class Study:
     failure: Failure
     resources: Resources
     tracking: Tracking
+    confirms: Confirms
     sets: tuple[str, ...]
     source: Path
     text: dict[str, Any]  # the merged document: as a file it reads back as this study
@@ -94,11 +111,12 @@ class Study:
     unavailable: Mapping[str, str] = field(default_factory=dict)  # metric left out of `also` -> why
 
 
-SECTIONS: dict[str, type] = {"metric": Metric, "failure": Failure, "resources": Resources, "tracking": Tracking}
+SECTIONS: dict[str, type] = {"metric": Metric, "failure": Failure, "resources": Resources, "tracking": Tracking,
+                             "confirms": Confirms}  # fmt: skip
 TRAINERS = ("pix2pix",)
 KEYS = (
     "name", "question", "trainer", "extends", "base", "factors", "never", "design", "seeds",
-    "metric", "also", "failure", "resources", "tracking",
+    "metric", "also", "failure", "resources", "tracking", "confirms",
 )  # fmt: skip
 
 
@@ -129,9 +147,20 @@ def load(path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None)
         source=(cwd / path).resolve(), text=_text(sources.data), warnings=tuple(warnings),
         unavailable=left_out, **parts,
     )  # fmt: skip
+    _check_confirms(sources, study)
     if sources.problems:
         raise sources.error()
     return study
+
+
+def _check_confirms(sources: Sources, study: Study) -> None:
+    """The test split is spent by looking at it: only a confirmation ranks by it, on seeds that selected nothing."""
+    confirms = study.confirms
+    if study.metric and study.metric.split == "test" and not (confirms and confirms.study):
+        sources.refuse(("metric", "split"), "test scenes are kept for `ablate confirm`, which ranks by them; "
+                       "expected validation")  # fmt: skip
+    for seed in sorted(set(study.seeds) & set(confirms.seeds if confirms else ())):
+        sources.refuse(("seeds",), f"seed {seed} selected the arms that are confirmed here; take others")
 
 
 def _drop_nulls(sources: Sources) -> None:

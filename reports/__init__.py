@@ -15,6 +15,7 @@ _HOMES = {
     "analyse": "reports.analysis",
     "answer": "reports.summary",
     "detectable": "reports.power",
+    "selection": "reports.selecting",
     "write": "reports.writing",
 }
 __all__ = sorted(_HOMES)

@@ -46,7 +46,7 @@ class Run:
     samples: Path | None = None
     code: frozenset[str] = frozenset()  # digests of the training code and torch's version, over all attempts
     split: str = "validation"  # that final values are read from
-    scores: Path | None = None  # per tile of the validation split: tile, scene, a column per metric
+    scores: Path | None = None  # per tile of that split: tile, scene, a column per metric
 
     @property
     def done(self) -> bool:
@@ -66,12 +66,7 @@ class Run:
 
     def score(self, metric: str) -> float:
         """Final value on the split that the study is read on; NaN unless the run is done and has it."""
-        if not self.done or self.result is None:
-            return float("nan")
-        if self.split == "validation":
-            return self.result.scores.get(metric, float("nan"))
-        rows = self.curve(self.split, metric)
-        return rows[-1][2] if rows else float("nan")
+        return self.result.final(metric, self.split) if self.done and self.result else float("nan")
 
     def curve(self, split: str, key: str) -> tuple[tuple[int, int, float], ...]:
         return self.result.curves.get((split, key), ()) if self.result else ()
@@ -126,11 +121,17 @@ class Results:
     twin: tuple[Run, ...] = ()  # the baseline again (A/A); never in a table of arms
     search: Mapping[str, Any] = field(default_factory=dict)  # sampler, trials, space, ... of a search; empty elsewhere
     looks: tuple[Mapping[str, Any], ...] = ()  # of a race: what was stopped, when and why
-    confirms: Mapping[str, Any] = field(default_factory=dict)  # study, plan and arms that this one confirms
+    confirms: Mapping[str, Any] = field(default_factory=dict)  # study, plan, arms and seeds that this one confirms
+    confirmation: Results | None = None  # of this study's best arms, on fresh seeds and the test split
 
     @property
     def baseline(self) -> str:
         return self.arms[0].name
+
+    @property
+    def test_reads(self) -> int:
+        """How many plans had scored this data's test scenes when this one did, itself included; 0 if it didn't."""
+        return int(self.data.get("test_reads", 0))
 
     def of(self, arm: str) -> tuple[Run, ...]:
         """The runs of one arm in the order of the seeds."""
@@ -169,7 +170,7 @@ def load(study_folder: Path) -> Results:
         arms=arms,
         runs={cell: _run(folder.trial(trial), *cell, trial, split) for cell, trial in sorted(own.items())},
         cells=len(plan["cells"]),
-        references=_references(folder.references),
+        references=_references(folder.references, split),
         resources=plan.get("resources") or {},
         warnings=tuple(plan.get("warnings") or ()),
         data={**(plan.get("data") or {}), **(json.loads(folder.data.read_text()) if folder.data.exists() else {})},
@@ -186,7 +187,20 @@ def load(study_folder: Path) -> Results:
         search=plan.get("search") or {},
         looks=_looks(folder),
         confirms=plan.get("confirms") or {},
+        confirmation=_confirmation(folder, plan),
     )
+
+
+def _confirmation(folder: StudyFolder, plan: Mapping[str, Any]) -> Results | None:
+    """The study that `ablate confirm` made of this plan, once every trial of it has an outcome."""
+    beside = folder.confirmation
+    if not beside.plan.exists():
+        return None
+    confirms = json.loads(beside.plan.read_text()).get("confirms") or {}
+    if (confirms.get("study"), confirms.get("plan")) != (plan["name"], plan.get("hash")):
+        return None
+    found = load(beside.root)
+    return None if any(run.missing for run in found.all_runs) else found
 
 
 def _looks(folder: StudyFolder) -> tuple[Mapping[str, Any], ...]:
@@ -247,7 +261,7 @@ def _run(folder: TrialFolder, arm: str, seed: int, trial: str, split: str) -> Ru
         samples=samples[-1] if samples else None,
         code=frozenset(_code(event) for event in events if isinstance(event, Started)),
         split=split,
-        scores=folder.scores if folder.scores.exists() else None,
+        scores=scores if (scores := folder.scores_of(split)).exists() else None,
     )
 
 
@@ -261,10 +275,11 @@ def _outcome(folder: TrialFolder, result: TrialResult, ended: bool) -> str:
     return Status.failed.value if any(folder.root.glob("error.*.json")) else UNFINISHED
 
 
-def _references(folder: TrialFolder) -> dict[str, dict[str, float]]:
+def _references(folder: TrialFolder, split: str) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
-    for key, value in fold("references", read(folder.events)).scores.items():
+    result = fold("references", read(folder.events))
+    for key in (key for where, key in result.curves if where == split):
         predictor, _, metric = key.partition("/")
         if metric:
-            found.setdefault(predictor, {})[metric] = value
+            found.setdefault(predictor, {})[metric] = result.final(key, split)
     return {name: found[name] for name in sorted(found)}

@@ -138,7 +138,9 @@ class Trial:
         scores = self.scorer.score(predict)
         self._measured("validation", scores.means(), mode=self.recipe.evaluate.mode)
         if final and self.recipe.evaluate.test and len(test := self.tiles.split("test")):
-            self._measured("test", self._scorer(test).score(predict).means(), mode=self.recipe.evaluate.mode)
+            tested = self._scorer(test).score(predict)
+            self._measured("test", tested.means(), mode=self.recipe.evaluate.mode)
+            self._save_scores("test", test, tested)
         if self.ranks.first:
             path, sha = save_sample(self.paths.samples, self.step, predict, self.tiles, self.ranks.device)
             self._event(Saved, step=self.step, what="sample", path=self._relative(path), sha256=sha)
@@ -149,11 +151,17 @@ class Trial:
         elif self.writer:
             self.writer.sync()
 
-    def _save_final(self, scores: Scores) -> None:
+    def _save_scores(self, split: str, indices: np.ndarray, scores: Scores) -> None:
+        """Write the scores per tile; the first rank alone."""
+        if not self.ranks.first:
+            return
         lines = [",".join(("tile", "scene", *scores.metrics))]
-        for index, scene, row in zip(self.validation, scores.scenes, scores.table, strict=True):
+        for index, scene, row in zip(indices, scores.scenes, scores.table, strict=True):
             lines.append(",".join((self.tiles.names[index], scene, *map(repr, map(float, row)))))
-        checkpoint.write_atomically(self.paths.scores, "\n".join(lines) + "\n")
+        checkpoint.write_atomically(self.paths.scores_of(split), "\n".join(lines) + "\n")
+
+    def _save_final(self, scores: Scores) -> None:
+        self._save_scores("validation", self.validation, scores)
         state = {
             "generator": self.training.result.state_dict(), "recipe": dict(self.spec.recipe),
             "bands": [self.tiles.sar_bands, self.tiles.optical_bands], "tile": self.tiles.tile,

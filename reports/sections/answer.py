@@ -10,6 +10,7 @@ from reports.failures import exact_p
 from reports.findings import Effect
 from reports.page import Page, predictor
 from reports.scoring import mean_of
+from reports.sections.confirmation import confirmation
 from reports.sections.health import DIVERGED, flagged
 from reports.wording import among, both, code, count, escape, listed, p_value
 
@@ -17,7 +18,7 @@ REVERSED = -0.5  # rank correlation from which two metrics are said to disagree
 
 
 def answer(page: Page) -> str:
-    parts = [_question(page), _progress(page), _references(page), _finding(page), _best(page)]
+    parts = [_question(page), confirmation(page), _progress(page), _references(page), _finding(page), _best(page)]
     parts += [_certainty(page), _disagreement(page), _stability(page)]
     return "\n\n".join(["## Answer", *filter(None, parts)])
 
