@@ -55,6 +55,7 @@ def settings(
         "question": f"Does what {plan['name']} selected hold on fresh seeds and test scenes?",
         "design": {"list": {arm["name"]: arm["changes"] for arm in chosen}},
         "seeds": fresh, "metric.split": "test", "base.evaluate.test": True, "confirms": confirms,
+        "metric.family": "vs_baseline", "aa": False,
     }  # fmt: skip
     return [f"{key}={json.dumps(value)}" for key, value in changed.items()]
 

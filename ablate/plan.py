@@ -8,11 +8,13 @@ from functools import cached_property
 from typing import Any
 
 from ablate import design, machine, stages, startfiles
+from ablate.design import AA, BASE, LeftOut, TooManyArms
 from ablate.patches import PatchError, differences
 from ablate.problems import Problem, StudyError, dotted
+from ablate.properties import properties
 from ablate.records import SCHEMA, Arm, Cell, TrialSpec, digest
 from ablate.resolve import Resolved, ResolveError, identity_document, resolve
-from ablate.study import Study
+from ablate.study import Metric, Study
 from trainers.families import METRICS
 from trainers.recipe import Recipe
 
@@ -24,6 +26,7 @@ class PlannedArm:
     arm: Arm
     resolved: Resolved
     differences: Mapping[str, tuple[Any, Any]]
+    twin_of: str = ""  # of the A/A arm: the arm whose recipe it repeats with other random numbers
 
     @property
     def name(self) -> str:
@@ -52,7 +55,7 @@ class PlannedArm:
             "name": self.name, "changes": dict(self.arm.changes),
             "differences": {path: list(pair) for path, pair in self.differences.items()},
             "terms": self.terms, "generator_updates": self.generator_updates, "images": self.images,
-            "notes": list(self.resolved.notes),
+            "notes": list(self.resolved.notes), **({"twin_of": self.twin_of} if self.twin_of else {}),
         }  # fmt: skip
 
 
@@ -68,6 +71,7 @@ class Plan:
     device: str
     slots: int
     warnings: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -88,6 +92,12 @@ class Plan:
     def cells_of(self, trial: str) -> tuple[Cell, ...]:
         return self._cells[trial]
 
+    @property
+    def compared(self) -> tuple[PlannedArm, ...]:
+        """Distinct recipes, the base first: arms without their aliases and without the A/A twin."""
+        owners = {cell.trial: cell.arm for cell in reversed(self.cells)}
+        return tuple(arm for arm in self.arms if not arm.twin_of and arm.name in owners.values())
+
     def arm(self, name: str) -> PlannedArm:
         return next(arm for arm in self.arms if arm.name == name)
 
@@ -95,7 +105,10 @@ class Plan:
         """What plan.json holds. `hash` covers what is run and how it is compared; wording does not change it."""
         study, document = self.study, {}
         document |= {"schema": SCHEMA, "name": study.name, "question": study.question, "trainer": study.trainer}
-        document |= {"design": study.design.name, "seeds": list(study.seeds)}
+        document |= {"design": study.design.name, "seeds": list(study.seeds), "family": study.metric.family}
+        document["factors"] = {factor: [design.BASE, *levels] for factor, levels in study.factors.items()}
+        document["full"] = dict(study.design.full) if study.design.has_full else None
+        document["properties"] = properties(self)
         document["metric"] = {**metric_facts(study.metric.name), "split": study.metric.split,
                               "smallest_effect": study.metric.smallest_effect}  # fmt: skip
         document["also"] = [metric_facts(name) for name in study.also]
@@ -116,6 +129,7 @@ class Plan:
         document["warnings"] = [text for text in self.warnings if text not in _left_out(study)]
         compared = ("metric", "also", "failure", "design", "seeds", "cells", "resources", "data")
         changes = [(arm.name, dict(arm.arm.changes)) for arm in self.arms]
+        compared += () if study.metric.family == Metric.family else ("family",)  # plans of before know no other
         return {**document, "hash": digest([changes, *(document[key] for key in compared)])}
 
 
@@ -129,7 +143,7 @@ def make_plan(study: Study) -> Plan:
     """The plan of a checked study. Raises StudyError for an arm that can't run, DataError for its data."""
     from trainers.prepare import fingerprint
 
-    arms = _resolve_arms(study)
+    arms, left_out = _resolve_arms(study)
     widest = max(arm.resolved.ranks for arm in arms)
     device = machine.device(study.resources.device, ranks=widest)
     arms = tuple(_noted(arm, device) for arm in arms)
@@ -147,33 +161,33 @@ def make_plan(study: Study) -> Plan:
         computed, _ = _as_computed_here(recipe, ranks=ranks, device=device)
         spec = TrialSpec(
             recipe=computed, seed=seed, ranks=ranks, threads=study.resources.threads, device=device, data=prints[key],
+            replica=int(bool(by_name[name].twin_of)),
         )  # fmt: skip
         specs.setdefault(spec.id, spec)
         cells.append(Cell(name, seed, spec.id))
     slots = machine.slots(study.resources.slots, ranks=widest, threads=study.resources.threads, device=device)
     warnings = (*_warnings(study, arms), *_left_out(study))
-    return Plan(study, arms, tuple(cells), specs, data, device, slots, warnings)
+    return Plan(study, arms, tuple(cells), specs, data, device, slots, warnings, left_out)
 
 
-def _resolve_arms(study: Study) -> tuple[PlannedArm, ...]:
-    """Every arm resolved against the base; all that can't run are named at once."""
-    problems, planned = [], []
+def _resolve_arms(study: Study) -> tuple[tuple[PlannedArm, ...], tuple[LeftOut, ...]]:
+    """Every arm resolved against the base, and what is declared away; all that can't run are named at once."""
+    planned: list[PlannedArm] = []
     try:
-        arms = design.arms(study.factors, study.design.name, only=study.design.factors, listed=study.design.arms,
-                           never=study.never)  # fmt: skip
+        arms, left_out = design.arms(study.factors, study.design, study.conditions)
     except PatchError as error:
-        raise StudyError([_problem(study, "design", f"{error}; declare the pair under `never`")]) from None
+        raise StudyError([_problem(study, "design", f"{error}; {_way_out(study)}")]) from None
+    except TooManyArms as error:
+        raise StudyError([_problem(study, "design", str(error))]) from None
     refused: list[set] = []
-    for name, combination in study.design.arms.items():
-        if design.forbidden(combination, study.never):
-            problems.append(_problem(study, f"design.list.{name}", "`never` says that this combination is not run"))
+    problems = [_problem(study, *said) for one in left_out if (said := _breaks(study, one))]
     for arm in arms:
         levels = set(arm.changes.items())
         try:
             resolved = resolve(study.base, arm.patch, ranks=study.resources.ranks)
         except ResolveError as error:
             if not any(smaller <= levels for smaller in refused):
-                hint = "" if len(levels) < 2 else "; name the combination under `never`"
+                hint = "" if len(levels) < 2 else f"; {_way_out(study)}"
                 problems += [
                     _problem(study, f"arm {arm.name}", f"{dotted(p)}: {text}{hint}") for p, text in error.errors
                 ]
@@ -183,7 +197,40 @@ def _resolve_arms(study: Study) -> tuple[PlannedArm, ...]:
         planned.append(PlannedArm(arm, resolved, differences(_readable(base), _readable(resolved))))
     if problems:
         raise StudyError(problems)
-    return tuple(planned)
+    if study.aa:
+        planned.append(replace(planned[0], arm=Arm(AA), twin_of=BASE))
+    return tuple(planned), tuple(replace(one, why=_why(study, one)) for one in left_out)
+
+
+def _breaks(study: Study, one: LeftOut) -> tuple[str, str] | None:
+    """Place and sentence where a cell that is declared away takes with it what the design is for."""
+    if study.design.name == "list":
+        return f"design.list.{one.name}", f"is declared away ({one.why})"
+    if study.design.whole:
+        return f"arm {one.name}", f"is declared away ({one.why}), and {_way_out(study)}"
+    return None
+
+
+def _way_out(study: Study) -> str:
+    """What to do about a combination that can't be run, in this design."""
+    name = study.design.name
+    if study.design.has_full:
+        return f"{name} needs all of its arms: name another level under `full`, or `base` for a factor to leave out"
+    if name == "fractional":
+        return "fractional needs all of its arms: leave a factor out ({fractional: {factors: [...]}}) or take factorial"
+    return "take it out of the list" if name == "list" else "name the combination under `never`"
+
+
+def _why(study: Study, one: LeftOut) -> str:
+    """What is declared against a cell, and what would stand in the way of training it."""
+    try:
+        resolve(study.base, design.arm(study.factors, one.combination).patch, ranks=study.resources.ranks)
+    except PatchError as error:
+        return f"{one.why} ({error.message})"
+    except ResolveError as error:
+        path, message = error.errors[0]
+        return f"{one.why} ({dotted(path)}: {message})"
+    return one.why
 
 
 def _readable(resolved: Resolved) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablate.design import DESIGNS
+from ablate.design_keys import RESOLUTIONS
 from ablate.factors import SLUG
 from ablate.resolve import RANKS
 from ablate.study import MAX_SEED, MAX_SEEDS, SECTIONS, TRAINERS, Resources
@@ -38,7 +39,7 @@ def schema() -> Schema:
                 "Factor -> level -> dotted recipe paths; the base is every factor's first level.",
             ),
         },
-        "patternProperties": {r"^(base|factors|metric|failure|resources|tracking|design)\.": {}},
+        "patternProperties": {r"^(base|full|factors|when|metric|failure|resources|tracking|design)\.": {}},
         "additionalProperties": False,
         "anyOf": [{"required": ["extends"]}, {"required": ["name"]}],
         "$defs": {"level": {"anyOf": [level, {"type": "null"}]}},
@@ -54,6 +55,8 @@ def _or_nothing(value: Schema) -> Schema:
 def _top_level() -> Schema:
     whole = {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
     word = {"type": ["string", "number", "boolean"]}
+    levels = {"type": "object", "minProperties": 1,
+              "additionalProperties": {"anyOf": [word, {"type": "array", "items": word, "minItems": 1}]}}  # fmt: skip
     metrics = {"type": "string", "enum": METRICS.names()}
     sections = {key: _options(cls) for key, cls in SECTIONS.items()}
     sections["metric"]["properties"]["name"] = metrics
@@ -62,12 +65,15 @@ def _top_level() -> Schema:
         "question": {"type": "string", "description": "What the study is to answer, in one sentence."},
         "trainer": {"type": "string", "enum": list(TRAINERS)},
         "extends": {"type": "string", "description": "A study file that this one changes, relative to this file."},
-        "never": {
-            "type": "array",
-            "items": {"type": "object", "minProperties": 1,
-                      "additionalProperties": {"anyOf": [word, {"type": "array", "items": word, "minItems": 1}]}},
-            "description": "Combinations that are not to be run.",
+        "full": {
+            "type": "object", "additionalProperties": word,
+            "description": "Factor -> its level in the full recipe; `base` leaves it out.",
         },
+        "when": {
+            "type": "object", "additionalProperties": levels,
+            "description": "Factor -> other factor -> the levels of that one which it only exists beside.",
+        },
+        "never": {"type": "array", "items": levels, "description": "Combinations that are not to be run."},
         "design": _design(word),
         "seeds": {
             "anyOf": [
@@ -76,6 +82,7 @@ def _top_level() -> Schema:
             ],
             "description": "How many (3 means 1, 2, 3), or which.",
         },
+        "aa": {"type": "boolean", "description": "Train the base once more, which must not differ: an A/A arm."},
         "also": {"type": "array", "items": metrics, "uniqueItems": True, "description": "Exploratory metrics."},
         **sections,
     }  # fmt: skip
@@ -84,10 +91,12 @@ def _top_level() -> Schema:
 def _design(word: Schema) -> Schema:
     only = {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
     arms = _named({"type": "object", "minProperties": 1, "additionalProperties": word}, "Arm -> factor -> level.")
-    options = {**{name: only for name in DESIGNS}, "list": arms}
+    fractional = _object({"resolution": {"enum": list(RESOLUTIONS)}, "factors": only}, "A fraction of the factorial.")
+    options = {**{name: only for name in DESIGNS}, "fractional": {"anyOf": [only, fractional]}, "list": arms}
+    plain = [name for name in DESIGNS if name != "list"]
     one = {"type": "object", "properties": options, "additionalProperties": False, "maxProperties": 1}
     return {
-        "anyOf": [{"type": "string", "enum": list(DESIGNS)}, {**one, "minProperties": 1}],
+        "anyOf": [{"type": "string", "enum": plain}, {**one, "minProperties": 1}],
         "description": "Which arms are run.",
     }
 

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from ablate.factors import Factors, check_slug, read_design, read_factors, read_never
+from ablate.conditions import Conditions
+from ablate.design import Design
+from ablate.design_keys import read_conditions, read_design, read_full
+from ablate.factors import Factors, check_base, check_levels, check_slug, read_factors
 from ablate.problems import no_such, shown, without_password
 from ablate.records import StudyFolder
 from ablate.resolve import attempt, place_paths
@@ -21,6 +24,7 @@ from trainers.availability import unavailable
 from trainers.families import METRICS
 from trainers.options import Bounds, Count, NonNegative, options
 
+EFFECTS_OF_FACTORS = ("both", "factorial", "fractional")  # designs that estimate them
 SEEDS = 5  # where a study says nothing; fewer are exploratory
 MAX_SEEDS, MAX_SEED = 1000, 2**31 - 1
 # A study's folder lies beside these in the runs folder.
@@ -32,11 +36,14 @@ class Metric:
     """What ranks the arms. Effects smaller than `smallest_effect` (in the metric's unit) don't matter to you.
 
     The `test` split is for studies that `ablate confirm` makes.
+
+    `family` is what the confirmatory claims are about; everything else is exploratory.
     """
 
     name: str
     split: Literal["validation", "test"] = "validation"
     smallest_effect: NonNegative = 0.0
+    family: Literal["vs_baseline", "all_pairs", "factor_effects"] = "vs_baseline"
 
 
 @options
@@ -78,15 +85,6 @@ class Tracking:
 
 
 @dataclass(frozen=True)
-class Design:
-    """Which arms are run: of these `factors` (empty: of all), or the `arms` of a list (name -> factor -> level)."""
-
-    name: str = "one_at_a_time"
-    factors: tuple[str, ...] = ()
-    arms: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Study:
     """A checked study. `base` is complete (resolve it with a level's patch); files in it are absolute."""
 
@@ -95,9 +93,10 @@ class Study:
     trainer: str
     base: dict[str, Any]
     factors: Factors  # factor -> level -> patch
-    never: tuple[Mapping[str, tuple[str, ...]], ...]
+    conditions: Conditions
     design: Design
     seeds: tuple[int, ...]
+    aa: bool  # the base once more, with other initial weights, dropout and penalty
     metric: Metric
     also: tuple[str, ...]
     failure: Failure
@@ -115,8 +114,8 @@ SECTIONS: dict[str, type] = {"metric": Metric, "failure": Failure, "resources": 
                              "confirms": Confirms}  # fmt: skip
 TRAINERS = ("pix2pix",)
 KEYS = (
-    "name", "question", "trainer", "extends", "base", "factors", "never", "design", "seeds",
-    "metric", "also", "failure", "resources", "tracking", "confirms",
+    "name", "question", "trainer", "extends", "base", "full", "factors", "when", "never", "design",
+    "seeds", "aa", "metric", "also", "failure", "resources", "tracking", "confirms",
 )  # fmt: skip
 
 
@@ -136,15 +135,19 @@ def load(path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None)
     if not isinstance(base, Mapping):
         sources.refuse(("base",), f"expected the recipe that every arm changes, found {shown(base)}")
         raise sources.error()
-    factors, warnings = read_factors(sources, base, ranks=parts["resources"].ranks)
-    design = Design(*read_design(sources, factors))
+    ranks = parts["resources"].ranks
+    reference, factors = check_base(sources, base, ranks=ranks), read_factors(sources)
+    conditions = read_conditions(sources, factors)
+    warnings = check_levels(sources, factors, base, reference, conditions)
+    design, cautions = read_full(sources, factors, read_design(sources, factors), base, ranks=ranks)
+    _check_family(sources, parts["metric"], design)
     metric = parts["metric"]
     also, left_out = _available(sources, base, factors, metric=metric.name, also=_also(sources, metric))
     study = Study(
         name=_name(sources), question=_question(sources), trainer=_trainer(sources), base=dict(base),
-        factors=factors, never=read_never(sources, factors), design=design,
-        seeds=_seeds(sources), also=also, sets=tuple(sets),
-        source=(cwd / path).resolve(), text=_text(sources.data), warnings=tuple(warnings),
+        factors=factors, conditions=conditions, design=design,
+        seeds=_seeds(sources), aa=_aa(sources), also=also, sets=tuple(sets),
+        source=(cwd / path).resolve(), text=_text(sources.data), warnings=(*warnings, *cautions),
         unavailable=left_out, **parts,
     )  # fmt: skip
     _check_confirms(sources, study)
@@ -156,10 +159,10 @@ def load(path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None)
 def _check_confirms(sources: Sources, study: Study) -> None:
     """The test split is spent by looking at it: only a confirmation ranks by it, on seeds that selected nothing."""
     confirms = study.confirms
-    if study.metric and study.metric.split == "test" and not (confirms and confirms.study):
+    if study.metric.split == "test" and not (confirms and confirms.study):
         sources.refuse(("metric", "split"), "test scenes are kept for `ablate confirm`, which ranks by them; "
                        "expected validation")  # fmt: skip
-    for seed in sorted(set(study.seeds) & set(confirms.seeds if confirms else ())):
+    for seed in (seed for seed in study.seeds if confirms and seed in confirms.seeds):
         sources.refuse(("seeds",), f"seed {seed} selected the arms that are confirmed here; take others")
 
 
@@ -240,6 +243,20 @@ def _seeds(sources: Sources) -> tuple[int, ...]:
         elif seed in raw[:at]:
             sources.refuse(("seeds", at), f"{seed} stands twice; a repeated seed adds no evidence")
     return tuple(raw)
+
+
+def _aa(sources: Sources) -> bool:
+    raw = sources.data.get("aa", False)
+    if not isinstance(raw, bool):
+        sources.refuse(("aa",), f"expected true or false, found {shown(raw)}")
+    return raw is True
+
+
+def _check_family(sources: Sources, metric: Metric, design: Design) -> None:
+    """Claims about factors need a design that says what a factor does on average over the others."""
+    if metric.family == "factor_effects" and design.name not in EFFECTS_OF_FACTORS:
+        able = ", ".join(EFFECTS_OF_FACTORS)
+        sources.refuse(("metric", "family"), f"factor_effects needs one of the designs {able}; this is {design.name}")
 
 
 def _is_whole(value: Any, *, low: int, high: int) -> bool:

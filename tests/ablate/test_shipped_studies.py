@@ -26,7 +26,7 @@ COMMANDS = [
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_what_a_shipped_study_never_runs_is_really_refused(path):
     study = load(path)
-    for rule in study.never:
+    for rule in study.conditions.never:
         for levels in product(*rule.values()):
             arm = design.arm(
                 study.factors, {f: level for f, level in zip(rule, levels, strict=True) if level != "base"}

@@ -74,8 +74,8 @@ def content(study: Study) -> tuple:
     """Everything about a study but where it came from."""
     arms = [resolve(study.base, patch, ranks=study.resources.ranks).document
             for patch in ({}, *(p for levels in study.factors.values() for p in levels.values()))]  # fmt: skip
-    return (study.name, study.question, study.factors, study.never, study.design, study.seeds, study.metric, study.also,
-            study.failure, study.resources, study.tracking, arms)  # fmt: skip
+    return (study.name, study.question, study.factors, study.conditions, study.design, study.seeds, study.aa,
+            study.metric, study.also, study.failure, study.resources, study.tracking, arms)  # fmt: skip
 
 
 def test_a_good_study_is_read_as_it_is_written(folder):
@@ -119,7 +119,7 @@ resources: {ranks: 0}
     assert time.perf_counter() - began < 2
     expected = [
         ("1:1: name: ", "'ten/mistakes' is not a name; expected up to 64 letters"),
-        ("2:1: colour: ", "no such key: 'colour'; there are also, base, design"),
+        ("2:1: colour: ", "no such key: 'colour'; there are aa, also, base, confirms"),
         (
             "4:27: base.generator.width: ",
             "expected a whole number of at least 1, found text '8'; write 8 without quotes",
@@ -167,7 +167,7 @@ BAD = [
     ("name: psnr", "name: lpps", "20:10: metric.name: no such metric: 'lpps'"),
     ("name: psnr", "name: ''", "20:10: metric.name: no such metric: ''"),
     ("{name: psnr, smallest_effect: 0.1}", "{smallest_effect: 0.1}", "20:1: metric.name: is missing; expected text"),
-    ("name: psnr", "name: psnr, split: test", "20:22: metric.split: expected validation, found text 'test'"),
+    ("name: psnr", "name: psnr, split: test", "20:22: metric.split: test scenes are kept for"),
     ("smallest_effect: 0.1", "smallest_effect: -0.1", "20:22: metric.smallest_effect: expected a number of at least 0"),
     ("also: []", "also: ssim", "21:1: also: expected a list of metrics"),
     ("also: []", "also: [psnr]", "21:8: also[0]: psnr is the metric"),
@@ -401,8 +401,8 @@ def test_designs_and_exclusions_are_read_with_numbers_as_level_names(folder):
                    " {objective: base, lr_ratio: half}]")  # fmt: skip
     study = load(write(folder, text))
     assert study.design.name == "list" and study.design.arms == {"both": {"lr_ratio": "0.25", "objective": "hinge"}}
-    assert study.never == ({"lr_ratio": ("half", "0.25"), "objective": ("wgan_gp",)},
-                           {"objective": ("base",), "lr_ratio": ("half",)})  # fmt: skip
+    assert study.conditions.never == ({"lr_ratio": ("half", "0.25"), "objective": ("wgan_gp",)},
+                                      {"objective": ("base",), "lr_ratio": ("half",)})  # fmt: skip
     study = load(write(folder, changed("design: one_at_a_time", "design: {factorial: [objective]}")))
     assert (study.design.name, study.design.factors) == ("factorial", ("objective",))
 
