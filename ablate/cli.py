@@ -5,6 +5,8 @@ The only module that sees the driver, the workers' heads and the reports.
 
 from __future__ import annotations
 
+import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,14 +62,26 @@ def check(study: StudyArgument, runs: Runs = RUNS, set: Sets = None) -> None:
 
 
 @app.command()
-def plan(study: StudyArgument, runs: Runs = RUNS, set: Sets = None, json: Json = False) -> None:
+def plan(
+    study: StudyArgument, runs: Runs = RUNS, set: Sets = None,
+    pilot: Annotated[
+        str | None, typer.Option(metavar="STUDY|NUMBER", help="Where the metric's residual sd comes from.")
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time real updates, of arms that cost differently.")
+    ] = False,
+    json: Json = False,
+) -> None:  # fmt: skip
     """Show arms, trials, what the study could detect and what it costs, before anything runs."""
-    from ablate.planning import describe, document
-    from reports.power import detectable
+    from ablate.measure import measure as measured
+    from ablate.plan_words import describe
+    from ablate.planning import document
+    from reports import foresight
 
     with plain_errors():
         made = planned(study, runs, set)
-        facts = document(made, runs, detectable)
+        timings = measured(made, runs, say=partial(print, file=sys.stderr)) if measure else None
+        facts = document(made, runs, foresight, pilot=pilot, timings=timings)
     if json:
         show_json(facts)
     else:

@@ -9,14 +9,13 @@ from typing import Any
 from ablate.conditions import BASE, Conditions
 from ablate.design import AA, DESIGNS, Design, arm, canonical
 from ablate.factors import Factors, check_slug
-from ablate.fraction import MAX_FACTORS
+from ablate.fraction import MAX_FACTORS, RESOLUTIONS
 from ablate.patches import PatchError
 from ablate.problems import dotted, no_such, quoted, shown
 from ablate.resolve import attempt
 from ablate.sources import Sources
 from ablate.yamlfile import scalar
 
-RESOLUTIONS = (3, 4, 5)
 BOTH_FROM = 3  # factors from which `both` is the default where a full recipe is declared
 
 

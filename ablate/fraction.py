@@ -15,6 +15,7 @@ from itertools import combinations
 Run = tuple[int, ...]
 Effect = tuple[str, ...]  # the factors whose product it is: ("norm",), ("loss", "norm")
 MAX_FACTORS = 16
+RESOLUTIONS = (3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,16 @@ def fraction(factors: tuple[str, ...], resolution: int) -> Fraction:
 
 
 def _generated(number: int, resolution: int) -> list[Run]:
-    """pydoe's design, its first run taken for the base later: that only flips signs of generators."""
+    """pydoe's design, the finest of those that are as small; its first run is taken for the base, which only flips
+    signs of generators.
+    """
     if number < 2:
         return [(0,) * number, (1,) * number]
     from pydoe import fracfact_by_res
 
-    return [tuple(map(int, row)) for row in fracfact_by_res(number, resolution)]
+    designs = [fracfact_by_res(number, finer) for finer in range(resolution, max(RESOLUTIONS) + 1)]
+    finest = [design for design in designs if len(design) == len(designs[0])][-1]
+    return [tuple(map(int, row)) for row in finest]
 
 
 def _relation(factors: tuple[str, ...], runs: list[Run]) -> tuple[tuple[str, ...], tuple[Effect, ...]]:

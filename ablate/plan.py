@@ -157,17 +157,22 @@ def make_plan(study: Study) -> Plan:
         if key not in prints:
             prints[key] = fingerprint(recipe.data)
             data[prints[key]] = recipe.data
-        ranks = by_name[name].resolved.ranks
-        computed, _ = _as_computed_here(recipe, ranks=ranks, device=device)
-        spec = TrialSpec(
-            recipe=computed, seed=seed, ranks=ranks, threads=study.resources.threads, device=device, data=prints[key],
-            replica=int(bool(by_name[name].twin_of)),
-        )  # fmt: skip
+        spec = trial_spec(study, recipe, seed=seed, ranks=by_name[name].resolved.ranks, device=device,
+                          data=prints[key], replica=int(bool(by_name[name].twin_of)))  # fmt: skip
         specs.setdefault(spec.id, spec)
         cells.append(Cell(name, seed, spec.id))
     slots = machine.slots(study.resources.slots, ranks=widest, threads=study.resources.threads, device=device)
     warnings = (*_warnings(study, arms), *_left_out(study))
     return Plan(study, arms, tuple(cells), specs, data, device, slots, warnings, left_out)
+
+
+def trial_spec(
+    study: Study, recipe: Recipe, *, seed: int, ranks: int, device: str, data: str, replica: int = 0
+) -> TrialSpec:
+    """The trial that trains a recipe with the study's resources."""
+    computed, _ = _as_computed_here(recipe, ranks=ranks, device=device)
+    return TrialSpec(recipe=computed, seed=seed, ranks=ranks, threads=study.resources.threads, device=device,
+                     data=data, replica=replica)  # fmt: skip
 
 
 def _resolve_arms(study: Study) -> tuple[tuple[PlannedArm, ...], tuple[LeftOut, ...]]:

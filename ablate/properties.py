@@ -25,7 +25,6 @@ SAYS = {  # design -> what it says, what it can't say
         "what each change does on average over the others, and which two act together",
         "nothing of these factors is hidden; it takes the most arms",
     ),
-    "fractional": ("what each change does on average over the others", "effects that share a row of the alias table"),
     "list": ("how each recipe compares with the base", "which of its changes did it"),
 }  # fmt: skip
 
@@ -33,10 +32,11 @@ SAYS = {  # design -> what it says, what it can't say
 def properties(plan: Plan) -> dict[str, Any]:
     """Facts of the plan's design, as plan.json holds them."""
     design, factors = plan.study.design, plan.study.factors
-    says, cannot_say = SAYS.get(design.name, ("", ""))
+    found = fraction_of(plan)
+    says, cannot_say = _of_fraction(found) if found else SAYS.get(design.name, ("", ""))
     run = {(factor, level) for arm in plan.arms for factor, level in arm.arm.changes.items()}
     return {
-        "says": says, "cannot_say": cannot_say, **_fraction(plan),
+        "says": says, "cannot_say": cannot_say, **_fraction(found),
         "refused": [{"combination": dict(one.combination), "why": one.why} for one in plan.left_out],
         "not_run": [f"{factor}={level}" for factor, levels in factors.items() for level in levels
                     if (factor, level) not in run],
@@ -44,8 +44,19 @@ def properties(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _fraction(plan: Plan) -> dict[str, Any]:
-    found = fraction_of(plan)
+def _of_fraction(found: Fraction) -> tuple[str, str]:
+    """What a fraction says by its resolution."""
+    says = "what each change does on average over the others"
+    if found.resolution is None:
+        return SAYS["factorial"]
+    if found.resolution >= 5:
+        return SAYS["factorial"][0], "what three or more changes do together: it is taken for nothing"
+    if found.resolution == 4:
+        return says, "which pair acts together, of a row of the alias table"
+    return f"{says}, if the pairs in its row of the alias table do nothing more together", "whether they do"
+
+
+def _fraction(found: Fraction | None) -> dict[str, Any]:
     if found is None:
         return {"resolution": None, "generators": [], "aliases": []}
     return {

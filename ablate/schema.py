@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablate.design import DESIGNS
-from ablate.design_keys import RESOLUTIONS
 from ablate.factors import SLUG
+from ablate.fraction import RESOLUTIONS
 from ablate.resolve import RANKS
 from ablate.study import MAX_SEED, MAX_SEEDS, SECTIONS, TRAINERS, Resources
 from trainers.families import METRICS, TERMS, Family
