@@ -87,7 +87,7 @@ def _hours(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
 
 
 def _shares(total: float, low: float, high: float) -> dict[str, float | None]:
-    known = total > 0 and math.isfinite(low)
+    known = total > 0 and math.isfinite(high)
     return {"low": low / total if known else None, "high": high / total if known else None}
 
 
