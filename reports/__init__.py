@@ -12,7 +12,7 @@ from typing import Any
 _HOMES = {
     "Analysis": "reports.findings",
     "Effect": "reports.findings",
-    "analyse": "reports.analysis",
+    "analyse": "reports.frames",
     "answer": "reports.summary",
     "detectable": "reports.power",
     "write": "reports.writing",
