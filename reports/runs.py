@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 OUTCOMES = ("done", "diverged", "collapsed", "stopped", "failed")
 FAILURES = ("diverged", "collapsed")
 _FEW = 8  # names that a message lists
+_SENTINEL = 1e100
 Seed = int | float | str
 
 
@@ -104,12 +105,12 @@ def blank(value: Any) -> bool:
 
 
 def _number(value: Any, metric: str, place: str) -> float:
-    """A value of the metric; NaN where it is missing or not finite."""
+    """A value of the metric; NaN where it is missing, not finite or so large that it stands for that."""
     try:
         number = math.nan if blank(value) else float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{place}: {metric}: {value!r} is not a number") from None
-    return number if math.isfinite(number) else math.nan
+    return number if abs(number) < _SENTINEL else math.nan
 
 
 def tabulate(runs: Runs, arms: Sequence[str], *, metric: str, goal: str) -> Table:
