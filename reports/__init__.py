@@ -15,6 +15,7 @@ _HOMES = {
     "analyse": "reports.frames",
     "answer": "reports.summary",
     "detectable": "reports.power",
+    "detectable_effects": "reports.power",
     "write": "reports.writing",
 }
 __all__ = sorted(_HOMES)

@@ -63,12 +63,19 @@ def factor_contrasts(
 
     `present` says which arms have a mean that the model can compare with the baseline's.
     """
-    rows = {_key(plan.combinations[arm]): index for index, arm in enumerate(arms) if arm in plan.combinations}
+    place = {arm: index for index, arm in enumerate(arms)}
+    owners = {name: plan.same_as.get(name, name) for name in plan.combinations}
+    rows = {_key(plan.combinations[name]): place[owner] for name, owner in owners.items() if owner in place}
     cells = Cells(plan, len(arms), {key: index for key, index in rows.items() if present[index]})
     found: list[FactorContrast] = []
     notes: list[str] = []
     for contrast, note in _DESIGNS.get(plan.design, _nothing)(cells):
-        found += [contrast] if contrast else []
+        if contrast and not contrast.weights.any():
+            note = (
+                f"{contrast.label}: 0 by construction ({contrast.kind.replace('_', ' ')}), as the recipes are the same."
+            )
+        elif contrast:
+            found.append(contrast)
         notes += [note] if note else []
     return tuple(found), tuple(notes)
 

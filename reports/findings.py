@@ -20,7 +20,8 @@ class FactorPlan:
 
     `levels` maps a factor to its levels, the base's first. `combinations` gives each arm of the table its
     factor -> level, factors at their base level left out. `full` is the combination of the full recipe where the
-    design has one. `aliases` groups effects that a fraction can't tell apart (`("a", "b:c")`).
+    design has one. `aliases` groups effects that a fraction can't tell apart (`("a", "b:c")`). `same_as` maps a
+    combination whose recipe is another arm's (a setting that is inert beside another) to that arm.
     """
 
     design: str
@@ -29,6 +30,7 @@ class FactorPlan:
     full: Mapping[str, str] | None = None
     resolution: int | None = None
     aliases: tuple[tuple[str, ...], ...] = ()
+    same_as: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -95,9 +95,12 @@ class _Grid:
         omegas = np.geomspace(_NEAREST * error, max(widest, _WIDEST * error), _OMEGAS)
         squares = (means - mus) ** 2  # (M, k)
         far = FAR / _OMEGAS * _normal(squares[None, :, :, None], noise[:, None, :, None] + omegas**2)
-        near = (1 - FAR) * _normal(squares, noise[:, None, None, :] + taus[:, None, None] ** 2)  # (S, T, M, k)
-        arms = np.log(near + far.sum(axis=-1)[:, None])
-        log_weight = np.stack([arms[..., group].sum(axis=-1) for group in groups], axis=-1)  # (S, T, M, G)
+        log_weight = np.empty((_SCALES, _TAUS, _MUS, len(groups)))
+        for scale, (spread, away) in enumerate(zip(noise, far.sum(axis=-1), strict=True)):
+            near = (1 - FAR) * _normal(squares, spread + taus[:, None, None] ** 2)  # (T, M, k)
+            arms = np.log(near + away)
+            for number, group in enumerate(groups):
+                log_weight[scale, ..., number] = arms[..., group].sum(axis=-1)
         weight = np.exp(log_weight - log_weight.max(axis=(0, 1, 2))) * np.gradient(candidates, axis=0)
         totals = np.maximum(weight.sum(axis=2), 1e-300)
         joint = totals.prod(axis=-1) * steps
@@ -105,14 +108,15 @@ class _Grid:
 
     def locations(self) -> np.ndarray:
         """Posterior means (k,)."""
-        away = self.means - self.mus
-        near = (1 - FAR) * _normal(away**2, self.noise[:, None, None, :] + self.taus[:, None, None] ** 2)
-        kept = self.taus[:, None] ** 2 / (self.taus[:, None] ** 2 + self.noise[:, None])  # (S, T, k)
-        far_kept = self.omegas**2 / (self.omegas**2 + self.noise[..., None])  # (S, k, J)
-        moved = near * kept[:, :, None] + (self.far * far_kept[:, None]).sum(axis=-1)[:, None]
-        moved *= away / (near + self.far.sum(axis=-1)[:, None])
+        away, total = self.means - self.mus, np.zeros(len(self.means))
         weight = self.weight[:, :, None, None] * self.weight_mu
-        return np.einsum("stmk,stmk->k", weight[..., self.side], moved + self.mus)
+        for scale, noise in enumerate(self.noise):
+            near = (1 - FAR) * _normal(away**2, noise + self.taus[:, None, None] ** 2)  # (T, M, k)
+            kept = self.taus[:, None] ** 2 / (self.taus[:, None] ** 2 + noise)  # (T, k)
+            far, far_kept = self.far[scale], self.omegas**2 / (self.omegas**2 + noise[:, None])  # (M, k, J), (k, J)
+            moved = (near * kept[:, None] + (far * far_kept).sum(axis=-1)) * away / (near + far.sum(axis=-1))
+            total += (weight[scale][..., self.side] * (moved + self.mus)).sum(axis=(0, 1))
+        return total
 
     def draws(self) -> np.ndarray:
         """True arm means (_DRAWS, k), from a fixed seed."""

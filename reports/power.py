@@ -40,7 +40,7 @@ def detectable_effects(plan: FactorPlan, seeds: int, power: float = 0.8, *, alph
 
     Empty where the design has no such effects.
     """
-    arms = tuple(plan.combinations)
+    arms = tuple(arm for arm in plan.combinations if arm not in plan.same_as)
     named, _ = factor_contrasts(plan, arms, [True] * len(arms))
     weights = np.array([effect.weights for effect in named]).reshape(len(named), len(arms))
     sizes = detectable_contrasts(weights, seeds, power, alpha=alpha)

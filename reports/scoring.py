@@ -57,6 +57,10 @@ def factor_plan(results: Results) -> FactorPlan | None:
     if not results.factors or results.search or results.design == "list":
         return None
     combinations = {arm.name: dict(arm.changes) for arm in results.arms}
+    same_as = {}
+    for arm in results.arms:
+        for name, changes in zip(arm.aliases, arm.alias_changes, strict=True):
+            combinations[name], same_as[name] = dict(changes), arm.name
     used = {item for combination in combinations.values() for item in combination.items()}
     levels = {
         factor: (names[0], *(level for level in names[1:] if (factor, level) in used))
@@ -69,6 +73,7 @@ def factor_plan(results: Results) -> FactorPlan | None:
         full=results.full,
         resolution=results.properties.get("resolution"),
         aliases=tuple(tuple(group) for group in results.properties.get("aliases") or ()),
+        same_as=same_as,
     )
 
 

@@ -11,8 +11,8 @@ import pytest
 from reports.bestset import best_set
 from reports.contrasts import estimates, pair_weights, simultaneous
 from reports.dunnett import against_baseline
-from reports.fit import fit
 from reports.factors import factor_contrasts
+from reports.fit import fit
 from reports.pairs import all_pairs
 from reports.power import detectable, detectable_effects
 from tests.reports.test_factors import both

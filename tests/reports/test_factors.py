@@ -107,9 +107,7 @@ def test_the_main_effect_of_both_is_the_mean_of_alone_and_in_the_full_recipe():
 
 def test_without_interactions_every_design_finds_the_same_main_effects():
     worth = game(NAMES, order=1)
-    leave_one_out = two_level(
-        "leave_one_out", [(), NAMES, *(tuple(o for o in NAMES if o != n) for n in NAMES)], NAMES
-    )
+    leave_one_out = two_level("leave_one_out", [(), NAMES, *(tuple(o for o in NAMES if o != n) for n in NAMES)], NAMES)
     one_at_a_time = two_level("one_at_a_time", [(), *((name,) for name in NAMES)], NAMES)
     half = two_level("fractional", [some for some in subsets(NAMES) if len(some) % 2 == 0], NAMES)
     expected = effects(factorial(NAMES), worth)
@@ -304,3 +302,24 @@ def test_a_main_effect_of_a_factorial_is_detected_far_below_a_single_difference(
     assert sizes["main a=on"] < 0.5 * detectable(16, 4)
     assert sizes["interaction a=on : b=on"] == pytest.approx(2 * sizes["main a=on"], rel=0.1)
     assert detectable_effects(factorial(NAMES), 2)["main a=on"] == float("inf")
+
+
+def test_a_setting_that_is_inert_beside_others_keeps_its_effects_by_the_arm_that_it_is():
+    """`full` without `d` is the same recipe as `full`: what `d` does there is 0 by construction."""
+    from dataclasses import replace
+
+    plan = both(NAMES)
+    without = named(("a", "b", "c"))
+    plan = replace(plan, same_as={without: named(NAMES)})
+    arms = tuple(arm for arm in plan.combinations if arm != without)
+    found, notes = factor_contrasts(plan, arms, [True] * len(arms))
+    weights = {(effect.kind, effect.label): effect.weights for effect in found}
+    alone = np.zeros(len(arms))
+    alone[[arms.index(named(("d",))), arms.index("base")]] = 0.5, -0.5
+    np.testing.assert_allclose(weights["main", "d=on"], alone)
+    np.testing.assert_allclose(weights["interaction", "d=on : the rest"], -2 * alone)
+    assert len(found) == 8 and not notes
+    out = two_level("leave_one_out", [(), NAMES, ("a", "b", "c")], NAMES)
+    found, notes = factor_contrasts(replace(out, same_as={without: named(NAMES)}), ("base", named(NAMES)), [True] * 2)
+    assert any("d=on: 0 by construction (in full)" in note for note in notes)
+    assert detectable_effects(plan, 4)["main d=on"] > 0

@@ -6,6 +6,7 @@ import dataclasses
 import doctest
 import math
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -343,3 +344,12 @@ def test_the_ranked_table_as_a_frame():
     assert rows.set_index("arm").loc["good", "verdict"] == "better"
     assert rows.set_index("arm").loc["base", "verdict"] == "baseline"
     assert rows.set_index("arm")["best_set"].sum() == 1
+
+
+def test_the_code_in_the_documentation_runs():
+    page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    printed: list[str] = []
+    exec(code, {"print": lambda *values: printed.append(" ".join(map(str, values)))})
+    promised = [line.rpartition("# ")[2] for line in code.splitlines() if "  # " in line]
+    assert len(promised) == 2 and printed[:2] == promised

@@ -17,7 +17,8 @@ from reports.pairs import all_pairs
 
 def holds(display, arms, separated) -> bool:
     apart = {frozenset(pair) for pair in separated}
-    return all((not set(display[a]) & set(display[b])) == (frozenset((a, b)) in apart) for a, b in combinations(arms, 2))
+    together = {pair: bool(set(display[pair[0]]) & set(display[pair[1]])) for pair in combinations(arms, 2)}
+    return all(shared != (frozenset(pair) in apart) for pair, shared in together.items())
 
 
 def largest_groups(arms, separated) -> set[frozenset[str]]:

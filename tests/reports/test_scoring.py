@@ -54,7 +54,12 @@ def test_the_base_is_never_a_stopped_arm(tmp_path):
 
 
 def test_levels_that_no_arm_has_are_not_part_of_the_plan(tmp_path):
-    factors = {"loss": ["base", "ssim", "lpips"], "norm": ["base", "spectral"], "batch": ["base", "8"], "lr": ["base", "x"]}
+    factors = {
+        "loss": ["base", "ssim", "lpips"],
+        "norm": ["base", "spectral"],
+        "batch": ["base", "8"],
+        "lr": ["base", "x"],
+    }
     results = load(study(tmp_path, scores(), factors=factors, family="factor_effects"))
     plan = factor_plan(results)
     assert plan.levels == {"loss": ("base", "ssim"), "norm": ("base", "spectral"), "batch": ("base", "8")}
@@ -64,6 +69,14 @@ def test_levels_that_no_arm_has_are_not_part_of_the_plan(tmp_path):
     for effect in found.factor_effects:
         arm = found.effect(effect.label)
         assert (effect.low, effect.high) == pytest.approx((arm.low, arm.high))
+
+
+def test_a_further_name_of_an_arm_keeps_its_levels(tmp_path):
+    factors = {"loss": ["base", "ssim"], "norm": ["base", "spectral"], "batch": ["base", "8"], "lr": ["base", "on"]}
+    results = load(study(tmp_path, scores(), factors=factors, aliases={"lr=on": "base"}, design="factorial"))
+    plan = factor_plan(results)
+    assert plan.same_as == {"lr=on": "base"} and plan.combinations["lr=on"] == {"lr": "on"}
+    assert any("lr=on: 0 by construction (main)" in note for note in analyse_results(results).notes)
 
 
 @pytest.mark.parametrize("change", [{"design": "list"}, {"search": {"trials": 3}}, {"factors": {}}])
