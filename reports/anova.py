@@ -6,6 +6,7 @@ part when failures unbalance the table. Langsrud, 2003, https://doi.org/10.1023/
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -15,7 +16,7 @@ from reports.findings import FactorPlan, FactorTest
 Term = tuple[str, ...]
 
 
-def type_two(values: np.ndarray, arms: tuple[str, ...], plan: FactorPlan | None) -> tuple[FactorTest, ...]:
+def type_two(values: np.ndarray, arms: Sequence[str], plan: FactorPlan | None) -> tuple[FactorTest, ...]:
     """Main effects and, where the arms allow them, interactions of two factors; seeds are blocks.
 
     `values` (k, n), NaN for a missing cell. Empty without degrees of freedom or an error.
@@ -40,7 +41,15 @@ def type_two(values: np.ndarray, arms: tuple[str, ...], plan: FactorPlan | None)
     return tuple(test for test in tests if test is not None)
 
 
-def _test(y, blocks, columns, terms: list[Term], term: Term, scale: float, df_error: int) -> FactorTest | None:
+def _test(
+    y: np.ndarray,
+    blocks: np.ndarray,
+    columns: Mapping[Term, np.ndarray],
+    terms: Sequence[Term],
+    term: Term,
+    scale: float,
+    df_error: int,
+) -> FactorTest | None:
     from scipy.special import fdtrc
 
     beside = [columns[other] for other in terms if not set(term) <= set(other)]

@@ -15,6 +15,7 @@ from reports.findings import FactorPlan
 _SEED = 7
 _STUDIES, _DRAWS = 6_000, 60_000
 _CELLS = 4_000_000  # numbers of simulated contrasts at a time
+_MANY = 256  # contrasts above which fewer draws are made
 
 
 def detectable(arms: int, seeds: int, power: float = 0.8, *, alpha: float = 0.05, family: str = "vs_baseline") -> float:
@@ -88,7 +89,9 @@ def _residual_sd(values: np.ndarray, nu: int) -> np.ndarray:
     return np.sqrt((residuals**2).sum(axis=(1, 2)) / nu)
 
 
-def _margin(estimates, model, ratios, multiplier: float, seeds: int, alpha: float) -> np.ndarray:
+def _margin(
+    estimates: np.ndarray, model: np.ndarray, ratios: np.ndarray, multiplier: float, seeds: int, alpha: float
+) -> np.ndarray:
     """What a true difference must exceed for a claim, in each study and contrast: as `reports.contrasts` claims."""
     guard = (ratios**2).mean(axis=1, keepdims=True)
     errors = model * np.maximum(np.maximum(1.0, ratios), np.sqrt(guard))
@@ -99,11 +102,12 @@ def _margin(estimates, model, ratios, multiplier: float, seeds: int, alpha: floa
 def _multiplier(loadings: np.ndarray, nu: int, alpha: float) -> float:
     """Quantile of max |T| for statistics that are `loadings` (m, k) of independent normals."""
     random = np.random.default_rng(_SEED)
-    normals = random.standard_normal((_DRAWS, loadings.shape[1]), dtype=np.float32)
-    largest = np.zeros(_DRAWS, np.float32)
+    draws = _DRAWS if len(loadings) <= _MANY else _DRAWS // 4
+    normals = random.standard_normal((draws, loadings.shape[1]), dtype=np.float32)
+    largest = np.zeros(draws, np.float32)
     for row in loadings.astype(np.float32):
         np.maximum(largest, np.abs(normals @ row), out=largest)
-    return float(np.quantile(largest / np.sqrt(random.chisquare(nu, _DRAWS) / nu), 1 - alpha))
+    return float(np.quantile(largest / np.sqrt(random.chisquare(nu, draws) / nu), 1 - alpha))
 
 
 def _multiplier_of_one_baseline(contrasts: int, nu: int, alpha: float) -> float:

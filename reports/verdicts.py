@@ -13,7 +13,7 @@ SINGLE = "single run, ordering not supported"
 SCREENING = "screening, estimate only"
 TOO_FEW_PAIRS = "too few shared seeds, estimate only"
 NO_COMPARISON = "not comparable"
-STOPPED = "stopped by a race, no verdict"
+STOPPED = "stopped early, no verdict"
 ABOVE_SUM, BELOW_SUM = "together above their sum", "together below their sum"
 
 CLAIMS = (BETTER, WORSE, BETTER_SMALL, WORSE_SMALL, BETTER_WHEN_IT_TRAINS)

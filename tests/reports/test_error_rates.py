@@ -112,6 +112,17 @@ def test_the_detectable_difference_is_found_in_four_studies_of_five(seeds):
     assert found == pytest.approx(0.8, abs=0.06)
 
 
+def test_the_difference_that_all_pairs_detect_is_found_in_four_studies_of_five():
+    random = np.random.default_rng(5)
+    size, found = detectable(6, 4, family="all_pairs"), 0
+    assert size > detectable(6, 4)
+    for _ in range(300):
+        values = random.normal(size=(6, 4))
+        values[5] += size
+        found += (2, 5) in all_pairs(fit(values), range(6)).separated()
+    assert found / 300 == pytest.approx(0.8, abs=0.07)
+
+
 @pytest.mark.parametrize(("seeds", "published"), [(3, 3.9), (4, 3.0), (5, 2.6), (8, 2.0), (10, 1.75)])
 def test_the_detectable_difference_agrees_with_the_published_table(seeds, published):
     assert detectable(10, seeds) == pytest.approx(published, rel=0.05)

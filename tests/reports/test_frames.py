@@ -190,7 +190,7 @@ def test_a_stopped_arm_is_a_tier_of_its_own_and_leaves_the_rest_as_it_was():
     scores["good"][3:] = ["stopped", "stopped"]
     found = analyse(scores)
     assert found.sigma == pytest.approx(without.sigma) and found.df == without.df
-    assert found.effect("good").verdict == "stopped by a race, no verdict" and found.effect("good").difference is None
+    assert found.effect("good").verdict == "stopped early, no verdict" and found.effect("good").difference is None
     assert found.stopped["good"].after == 3
     assert found.stopped["good"].mean == pytest.approx(np.mean(scores["good"][:3]))
     assert found.ranking[-1] == "good" and "good" not in found.best_set and "good" not in found.letters
