@@ -12,9 +12,10 @@ from typing import Any
 _HOMES = {
     "Analysis": "reports.findings",
     "Effect": "reports.findings",
-    "analyse": "reports.analysis",
+    "analyse": "reports.frames",
     "answer": "reports.summary",
     "detectable": "reports.power",
+    "detectable_effects": "reports.power",
     "selection": "reports.selecting",
     "write": "reports.writing",
 }

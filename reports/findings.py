@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import pandas
 
 FAMILIES = ("vs_baseline", "all_pairs", "factor_effects")  # what the confirmatory claims of a study are about
 
@@ -16,7 +20,8 @@ class FactorPlan:
 
     `levels` maps a factor to its levels, the base's first. `combinations` gives each arm of the table its
     factor -> level, factors at their base level left out. `full` is the combination of the full recipe where the
-    design has one. `aliases` groups effects that a fraction can't tell apart (`("a", "b:c")`).
+    design has one. `aliases` groups effects that a fraction can't tell apart (`("a", "b:c")`). `same_as` maps a
+    combination whose recipe is another arm's (a setting that is inert beside another) to that arm.
     """
 
     design: str
@@ -25,6 +30,7 @@ class FactorPlan:
     full: Mapping[str, str] | None = None
     resolution: int | None = None
     aliases: tuple[tuple[str, ...], ...] = ()
+    same_as: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Scores:
     metric: str
     goal: str  # max or min
     arms: tuple[str, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[int | str, ...]
     values: np.ndarray
     failed: np.ndarray
     planned: np.ndarray
@@ -86,12 +92,16 @@ class Effect:
     pairs: int
 
 
+_BASELINE = Effect("", None, None, None, None, "baseline", None, 0)
+
+
 @dataclass(frozen=True)
 class FactorEffect:
     """A linear contrast of the arms' means; interval and p are simultaneous over all effects of the study's factors.
 
     `kind` is main (the factor on average over the others), interaction (how much the effect of one changes with the
-    other) or shapley (the factor's fair share of full minus base). `label` is what tables and figures call it.
+    other), shapley (the factor's fair share of full minus base), in_full (full minus full without it) or alone (in the
+    base). `label` is what tables and figures call it. `detectable` would have been found with 80 % power.
     """
 
     kind: str
@@ -103,6 +113,18 @@ class FactorEffect:
     p_adjusted: float | None
     verdict: str
     aliased: tuple[str, ...] = ()  # effects that it can't be told from
+    detectable: float | None = None
+
+
+@dataclass(frozen=True)
+class FactorTest:
+    """Type II analysis of variance of one term: exploratory. F with `df` and `df_error` degrees of freedom."""
+
+    term: str  # `loss`, `loss : norm`
+    f: float
+    df: int
+    df_error: int
+    p: float
 
 
 @dataclass(frozen=True)
@@ -175,9 +197,22 @@ class Analysis:
     stopped: Mapping[str, Stopped] = field(default_factory=dict)
     twin: TwinCheck | None = None
     scenes: Mapping[str, SceneEffect] = field(default_factory=dict)
+    leader_matters: bool | None = None  # does half or double the penalty change the first of the ranking?
+    anova: tuple[FactorTest, ...] = ()
 
     def effect(self, arm: str) -> Effect | None:
         return next((effect for effect in self.effects if effect.arm == arm), None)
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The ranked table: a row per arm, best first, with what is known of it and of its effect."""
+        import pandas
+
+        rows = []
+        for arm in [*self.ranking, *(arm for arm in self.arms if arm not in self.ranking)]:
+            summary, effect = self.arms[arm], self.effect(arm)
+            row = asdict(summary) | {key: value for key, value in asdict(effect or _BASELINE).items() if key != "arm"}
+            rows.append(row | {"best_set": arm in self.best_set, "letters": self.letters.get(arm, "")})
+        return pandas.DataFrame(rows)
 
     @property
     def k(self) -> int:

@@ -14,10 +14,10 @@ class Fit:
     """The fitted model of a (k arms, n seeds) table; NaN in `values` marks a missing cell.
 
     `effects` (k,) are arm coefficients; only differences of estimable pairs mean something.
-    `inverse` is the generalised inverse of the normal matrix; `island` (k,) numbers the groups of
-    arms that chains of shared seeds join, -1 without any cell. `sigma` is the residual sd within
-    blocks, `nu` its degrees of freedom; `sigma` is NaN without degrees of freedom and exactly 0
-    where nothing varies.
+    `inverse` (k, k) gives the variance of a contrast w of arms as w' inverse w, in units of sigma
+    squared; `island` (k,) numbers the groups of arms that chains of shared seeds join, -1 without
+    any cell. `sigma` is the residual sd within blocks, `nu` its degrees of freedom; `sigma` is NaN
+    without degrees of freedom and exactly 0 where nothing varies.
     """
 
     values: np.ndarray
@@ -28,6 +28,11 @@ class Fit:
     sigma: float
     nu: int
 
+    @property
+    def seen(self) -> np.ndarray:
+        """Which cells (k, n) hold a value."""
+        return np.isfinite(self.values)
+
     def difference(self, arm: int, other: int) -> float:
         """Fitted `arm` minus `other`; NaN where no chain of shared seeds joins the two."""
         return float(self.effects[arm] - self.effects[other]) if self.estimable(arm, other) else float("nan")
@@ -35,55 +40,40 @@ class Fit:
     def estimable(self, arm: int, other: int) -> bool:
         return bool(self.island[arm] == self.island[other] >= 0)
 
-    def contrast(self, arm: int, other: int) -> np.ndarray:
-        weights = np.zeros(len(self.inverse))
-        weights[arm] += 1.0
-        weights[other] -= 1.0
-        return weights
-
-    def covariance(self, pairs: list[tuple[int, int]]) -> np.ndarray:
-        """Covariance of the pairs' differences in units of sigma squared."""
-        contrasts = np.array([self.contrast(*pair) for pair in pairs]).reshape(len(pairs), len(self.inverse))
-        return contrasts @ self.inverse @ contrasts.T
-
     def shared(self, arm: int, other: int) -> np.ndarray:
         """Per-seed differences over the blocks that hold both arms."""
         differences = self.values[arm] - self.values[other]
         return differences[np.isfinite(differences)]
 
-    def own_se(self, arm: int, other: int) -> float:
-        """Standard error from this pair's own blocks; NaN below two of them."""
-        differences = self.shared(arm, other)
-        if len(differences) < 2:
-            return float("nan")
-        return float(differences.std(ddof=1) / np.sqrt(len(differences)))
-
 
 def fit(values: np.ndarray, *, block: bool = True) -> Fit:
     """Ordinary least squares of the finite cells of `values` (k arms, n seeds).
 
-    `block=False` leaves the seeds out of the model (`y ~ arm`).
+    `block=False` leaves the seeds out of the model (`y ~ arm`). Arms are eliminated first, so that
+    the cost grows with the number of seeds, not of cells.
     """
-    k, n = values.shape
-    arm, seed = np.nonzero(np.isfinite(values))
-    y = values[arm, seed]
-    design = np.zeros((len(y), k + n * block))
-    design[np.arange(len(y)), arm] = 1.0
+    seen = np.isfinite(values)
+    runs = seen.sum(axis=1)
+    centre = float(values[seen].mean()) if seen.any() else 0.0  # keeps rounding error small beside a large mean
+    y = np.where(seen, values - centre, 0.0)
+    share = np.divide(seen, runs[:, None], out=np.zeros(seen.shape), where=runs[:, None] > 0)  # (k, n)
+    inverse = np.diag(np.divide(1.0, runs, out=np.zeros(len(runs)), where=runs > 0))
+    island = _islands(seen, joined=not block)
+    effects, blocks = (share * y).sum(axis=1), np.zeros(seen.shape[1])
+    rank = int((runs > 0).sum())
     if block:
-        design[np.arange(len(y)), k + seed] = 1.0
-    normal = design.T @ design
-    inverse = np.linalg.pinv(normal, hermitian=True)
-    centre = y.mean() if len(y) else 0.0  # keeps rounding error small beside a large mean
-    coefficients = inverse @ (design.T @ (y - centre))
-    rest = y - centre - design @ coefficients
-    nu = len(y) - int(np.linalg.matrix_rank(normal, hermitian=True)) if len(y) else 0
-    sigma = float(np.sqrt(rest @ rest / nu)) if nu > 0 else float("nan")
-    if sigma <= _ZERO * max(np.abs(y).max(initial=0.0), 1e-300):
+        reduced = np.diag(seen.sum(axis=0).astype(float)) - seen.T @ share
+        inverse_blocks = np.linalg.pinv(reduced, rcond=1e-10, hermitian=True)
+        blocks = inverse_blocks @ (y.sum(axis=0) - seen.T @ effects)
+        effects = effects - share @ blocks
+        inverse = inverse + share @ inverse_blocks @ share.T
+        rank += int(seen.any(axis=0).sum()) - len(set(island[island >= 0].tolist()))
+    residuals = np.where(seen, y - effects[:, None] - blocks, np.nan)
+    nu = int(seen.sum()) - rank
+    sigma = float(np.sqrt(np.nansum(residuals**2) / nu)) if nu > 0 else float("nan")
+    if sigma <= _ZERO * max(float(np.abs(values[seen]).max(initial=0.0)), 1e-300):
         sigma = 0.0
-    residuals = np.full((k, n), np.nan)
-    residuals[arm, seed] = rest
-    island = _islands(np.isfinite(values), joined=not block)
-    return Fit(values, residuals, coefficients[:k], inverse, island, sigma, nu)
+    return Fit(values, residuals, effects, inverse, island, sigma, nu)
 
 
 def _islands(seen: np.ndarray, *, joined: bool) -> np.ndarray:
@@ -97,6 +87,19 @@ def _islands(seen: np.ndarray, *, joined: bool) -> np.ndarray:
             members = grown
         island[members] = start
     return island
+
+
+def arm_variances(fitted: Fit) -> np.ndarray:
+    """Residual variance per arm (k,): Grubbs' estimate, never below the pooled one.
+
+    Grubbs, 1948, https://doi.org/10.1080/01621459.1948.10483261.
+    """
+    counts = fitted.seen.sum(axis=1)
+    k = int((counts > 0).sum())
+    pooled = fitted.sigma**2
+    squares = np.nansum(fitted.residuals**2, axis=1)
+    own = (k * squares / np.maximum(counts - 1, 1) - pooled) / (k - 2) if k > 2 else np.full(len(counts), pooled)
+    return np.maximum(pooled, np.where(counts > 1, own, pooled))
 
 
 def removed_by_pairing(fitted: Fit) -> float:

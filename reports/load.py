@@ -84,6 +84,7 @@ class PlannedArm:
     notes: tuple[str, ...]
     terms: tuple[str, ...] = ()  # that the arm trains on
     aliases: tuple[str, ...] = ()
+    alias_changes: tuple[Mapping[str, str], ...] = ()  # factor -> level of each alias
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -224,10 +225,14 @@ def _distinct(
         owner.update((trial, name) for trial in mine.values())
         own.update(mine)
         kept.append(document)
-    return tuple(_planned(document, tuple(alias.get(document["name"], ()))) for document in kept), own
+    changes = {document["name"]: document.get("changes") or {} for document in documents}
+    planned = (_planned(document, tuple(alias.get(document["name"], ())), changes) for document in kept)
+    return tuple(planned), own
 
 
-def _planned(document: Mapping[str, Any], aliases: tuple[str, ...]) -> PlannedArm:
+def _planned(
+    document: Mapping[str, Any], aliases: tuple[str, ...], changes: Mapping[str, Mapping[str, str]]
+) -> PlannedArm:
     return PlannedArm(
         name=document["name"],
         changes=document.get("changes") or {},
@@ -237,6 +242,7 @@ def _planned(document: Mapping[str, Any], aliases: tuple[str, ...]) -> PlannedAr
         notes=tuple(document.get("notes") or ()),
         terms=tuple(document.get("terms") or ()),
         aliases=aliases,
+        alias_changes=tuple(changes[name] for name in aliases),
     )
 
 

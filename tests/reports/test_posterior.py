@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reports.fit import fit
-from reports.posterior import arm_variances, posterior
+from reports.fit import arm_variances, fit
+from reports.posterior import posterior
 
 
 def values(k: int = 8, n: int = 5, *, effects=None, seed: int = 0) -> np.ndarray:
