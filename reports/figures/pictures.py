@@ -23,12 +23,12 @@ class Grid:
     seeds: dict[str, int]  # arm -> the seed that is shown
 
 
-def pictures(results: Results, ranking: tuple[str, ...]) -> Grid | None:
-    """Strips of the first tiles, in the order of the table; None where no finished run kept pictures."""
-    shown = {arm: run for arm in ranking if (run := median_run(results, arm))}
+def pictures(results: Results, arms: tuple[str, ...]) -> Grid | None:
+    """Strips of the first tiles, an arm after the other; None where no finished run kept pictures."""
+    shown = {arm: run for arm in arms if (run := median_run(results, arm))}
     if not shown:
         return None
-    loaded = {arm: _read(run) for arm, run in shown.items()}
+    loaded = {arm: read_sample(run) for arm, run in shown.items()}
     first = loaded[next(iter(loaded))]
     grey = np.repeat(first["sar"][..., None], 3, axis=-1)
     strips = [("SAR (input)", grey), ("optical (truth)", first["real"])]
@@ -46,7 +46,8 @@ def median_run(results: Results, arm: str) -> Run | None:
     return ordered[(len(ordered) - 1) // 2] if ordered else None
 
 
-def _read(run: Run) -> dict[str, np.ndarray]:
+def read_sample(run: Run) -> dict[str, np.ndarray]:
+    """The kept tiles: sar (N, H, W), fake and real (N, H, W, 3) uint8, names (N,)."""
     with np.load(run.samples, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in ("sar", "fake", "real", "names")}
 
@@ -66,7 +67,7 @@ def _draw(strips: list[tuple[str, np.ndarray]]) -> bytes:
             axes.axis("off")
         for axes, (name, images) in zip(grid.flat, strips, strict=False):
             axes.imshow(_side_by_side(images[:tiles]), interpolation="nearest")
-            axes.set_title(short(name, 40 // columns + 12), loc="left", fontsize=9, pad=3)
+            axes.set_title(short(name, 40 // columns + 12), loc="left", fontsize=8, pad=3)
         return png(figure)
 
 
