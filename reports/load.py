@@ -245,7 +245,7 @@ def _planned(document: Mapping[str, Any], aliases: tuple[str, ...]) -> PlannedAr
 def _run(folder: TrialFolder, arm: str, seed: int, trial: str, split: str) -> Run:
     if not folder.root.exists():
         return Run(arm, seed, trial, WAITING, split=split)
-    events = compact(read(folder.events))
+    events = compact(folder.events)
     result = fold(trial, events)
     ended = any(isinstance(event, Ended) for event in events)
     flags: dict[str, int] = {}

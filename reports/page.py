@@ -20,7 +20,7 @@ from reports.load import PlannedArm, Results, Run
 from reports.stability import Stability, stability
 from reports.wording import Numbers, code, escape
 
-ROWS, PANELS = 60, 24  # arms that a table and a figure of small panels hold at most
+ROWS, PANELS, FEW = 60, 24, 12  # arms that a table and a figure of small panels hold at most; of more than that, `FEW`
 
 _MEASURES = {"l1": "mae", "perceptual": "lpips"}  # loss term -> the metric that measures the same
 _PREDICTORS = {
@@ -53,6 +53,17 @@ class Page:
         return excerpt(self.order, ROWS, keep=self.results.baseline)
 
     @cached_property
+    def in_fit(self) -> tuple[str, ...]:
+        """The arms of `rows` that stand in the ranking; those that were stopped on the way are a tier of their own."""
+        return tuple(arm for arm in self.rows if arm not in self.analysis.stopped)
+
+    @cached_property
+    def scored(self) -> tuple[tuple[str, float], ...]:
+        """Arms with a score over all outcomes that is not of a run cut short, best first."""
+        scores = ((arm, self.analysis.arms[arm].score) for arm in self.order if arm not in self.analysis.stopped)
+        return tuple((arm, score) for arm, score in scores if score is not None)
+
+    @cached_property
     def due(self) -> tuple[Run, ...]:
         """The runs that ought to have an outcome: all but those that a race spared."""
         return tuple(run for run in self.results.all_runs if not (run.missing and run.arm in self.analysis.stopped))
@@ -82,8 +93,7 @@ class Page:
     def beaten_by(self, value: float) -> list[str]:
         """Arms whose score over all outcomes is better than `value`."""
         sign = 1 if self.analysis.goal == "max" else -1
-        scored = [(arm.arm, arm.score) for arm in self.analysis.arms.values()]
-        return [arm for arm, score in scored if score is not None and sign * (score - value) > 0]
+        return [arm for arm, score in self.scored if sign * (score - value) > 0]
 
     @property
     def best_reference(self) -> tuple[str, float] | None:
@@ -92,7 +102,8 @@ class Page:
 
 def compose(results: Results, analysis: Analysis) -> Page:
     """The page of a study with all figures that its data allow."""
-    panels = excerpt(analysis.ranking, PANELS, keep=results.baseline)
+    many = len(analysis.ranking) > PANELS
+    panels = excerpt(analysis.ranking, FEW if many else PANELS, keep=results.baseline)
     rows = excerpt(analysis.ranking, ROWS, keep=results.baseline)
     restless = stability(results)
     grid, failing = pictures(results, panels), worst(results, panels)

@@ -1,27 +1,27 @@
-"""What a report takes from a trial's stream of events: thousands of trials have to fit into memory."""
+"""What a report takes from a trial's stream of events: thousands of trials have to fit into memory and seconds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from sys import intern
+from pathlib import Path
 
-from ablate.events import Event, Measured
+from ablate.events import Event, Measured, read
 
-_STAGES = ("stage", "stage_began")
-
-
-def compact(events: Iterable[Event]) -> list[Event]:
-    """The events without the losses of training: readings of health and stages stay, and all scores."""
-    return [replace(event, values=_read(event.values)) if _training(event) else event for event in events]
+HEALTH = "health/"
+COURSES = ("health/probe_l1", "stage", "stage_began")  # readings of training that are needed from its whole course
 
 
-def _training(event: Event) -> bool:
-    return isinstance(event, Measured) and event.split == "train"
-
-
-def _read(values: Mapping[str, float]) -> dict[str, float]:
-    return {intern(key): value for key, value in values.items() if key.startswith("health/") or key in _STAGES}
+def compact(path: Path) -> list[Event]:
+    """The events with all scores; of training the courses above and the last reading of everything else on health."""
+    events, known = [], set()
+    for event in reversed(read(path, train=(HEALTH, *COURSES))):
+        if isinstance(event, Measured) and event.split == "train":
+            fresh = {key: value for key, value in event.values.items() if key in COURSES or key not in known}
+            known.update(fresh)
+            event = replace(event, values=fresh) if len(fresh) < len(event.values) else event
+        events.append(event)
+    return events[::-1]
 
 
 def elapsed(events: Iterable[Event], split: str) -> dict[int, float]:

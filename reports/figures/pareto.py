@@ -68,8 +68,10 @@ def _front(
     with sheet(3.6, layout="constrained") as figure:
         axes = figure.subplots()
         _line(axes, [points[name] for name in best])
-        for name, (quality, price) in points.items():
-            _draw(axes, quality, price, front=name in best, base=name == analysis.baseline)
+        _draw(axes, [point for name, point in points.items() if name not in best], GREY, "o", "white")
+        _draw(axes, [points[name] for name in best], BLUE, "s", BLUE)
+        if analysis.baseline in points:
+            _draw(axes, [points[analysis.baseline]], VERMILION, "o", "none", size=11)
         _names(axes, points, best, analysis.baseline)
         side = "right" if results.metric.goal == "max" else "left"
         axes.set_xlabel(f"{axis_label(results.metric.label, results.metric.unit)}, mean   (better to the {side})")
@@ -87,21 +89,19 @@ def _line(axes, points: list[tuple[float, float]]) -> None:
               drawstyle="steps-pre", zorder=1)  # fmt: skip
 
 
-def _draw(axes, quality: float, price: float, *, front: bool, base: bool) -> None:
-    colour = BLUE if front else GREY
-    axes.plot(quality, price, marker="s" if front else "o", color=colour, markersize=6,
-              markerfacecolor=colour if front else "white")  # fmt: skip
-    if base:
-        axes.plot(quality, price, marker="o", color=VERMILION, markersize=11, markerfacecolor="none")
+def _draw(axes, points: list[tuple[float, float]], colour: str, marker: str, face: str, *, size: float = 6) -> None:
+    axes.plot([q for q, _ in points], [p for _, p in points], linestyle="none", marker=marker, color=colour,
+              markersize=size, markerfacecolor=face)  # fmt: skip
 
 
 def _names(axes, points: Mapping[str, tuple[float, float]], best: tuple[str, ...], baseline: str) -> None:
     """All arms where they are few; else those of the front and the baseline."""
     named = points if len(points) <= NAMED else {name: points[name] for name in (*best, baseline) if name in points}
     middle = statistics.median(quality for quality, _ in points.values())
-    for name, (quality, price) in named.items():
+    for place, (name, (quality, price)) in enumerate(sorted(named.items(), key=lambda item: (item[1], item[0]))):
         left = quality > middle
-        axes.annotate(short(name, 24), (quality, price), xytext=(-7 if left else 7, 3), textcoords="offset points",
+        shift = (-7 if left else 7, 3 if place % 2 else -9)  # neighbours above and below their points
+        axes.annotate(short(name, 24), (quality, price), xytext=shift, textcoords="offset points",
                       ha="right" if left else "left", fontsize=7)  # fmt: skip
 
 

@@ -53,22 +53,37 @@ def read_sample(run: Run) -> dict[str, np.ndarray]:
 
 
 def _draw(strips: list[tuple[str, np.ndarray]]) -> bytes:
+    """All strips on one pair of axes in inches: a pair for each would take most of the time of a report."""
     columns = 2 if len(strips) <= 8 else 3
     rows = -(-len(strips) // columns)
     tiles = min(TILES, len(strips[0][1]))
-    picture, title = WIDTH / columns / tiles, 0.27  # inches
-    height = rows * (picture + title)
-    margins = {"left": 0.003, "right": 0.997, "top": 1 - title / height, "bottom": 0.003}
-    with sheet(height) as figure:
-        grid = figure.subplots(
-            rows, columns, squeeze=False, gridspec_kw=margins | {"wspace": 0.02, "hspace": title / picture}
-        )
-        for axes in grid.flat:
-            axes.axis("off")
-        for axes, (name, images) in zip(grid.flat, strips, strict=False):
-            axes.imshow(_side_by_side(images[:tiles]), interpolation="nearest")
-            axes.set_title(short(name, 40 // columns + 12), loc="left", fontsize=8, pad=3)
+    gap, title = 0.08, 0.25  # inches
+    wide = (WIDTH - gap * (columns - 1)) / columns
+    high = wide / tiles
+    with sheet(rows * (high + title)) as figure:
+        axes = canvas(figure)
+        for index, (name, images) in enumerate(strips):
+            left, top = (index % columns) * (wide + gap), (index // columns) * (high + title) + title
+            place(axes, _side_by_side(images[:tiles]), left, top, wide, high)
+            axes.text(left, top - 0.05, short(name, 40 // columns + 12), fontsize=8, va="bottom")
+        axes.set_xlim(0, WIDTH)  # an image moves the limits
+        axes.set_ylim(figure.get_figheight(), 0)
         return png(figure)
+
+
+def canvas(figure):
+    """Axes over the whole sheet, measured in inches from its upper left corner."""
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, figure.get_figwidth())
+    axes.set_ylim(figure.get_figheight(), 0)
+    axes.axis("off")
+    return axes
+
+
+def place(axes, image: np.ndarray, left: float, top: float, wide: float, high: float, **options):
+    """An image with its upper left corner there, in inches."""
+    return axes.imshow(image, extent=(left, left + wide, top + high, top), interpolation="nearest", aspect="auto",
+                       **options)  # fmt: skip
 
 
 def _side_by_side(images: np.ndarray) -> np.ndarray:

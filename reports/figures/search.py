@@ -12,6 +12,7 @@ from reports.load import Results
 from reports.sampling import INDEPENDENT, Sampled, best_so_far, expected_best, sampled
 
 BEST = 0.1  # share of the recipes that is drawn as the best
+_PLATE = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6}  # so that lines do not cross words
 ABSENT = -0.12  # where a parameter that does not apply stands, below its axis
 
 
@@ -47,9 +48,17 @@ def _scale(declared: Any, values: Sequence[Any]) -> Scale:
     if isinstance(declared, Mapping) and "low" in declared:
         kind = "log" if declared.get("log") and declared["low"] > 0 else "linear"
         return {"kind": kind, "low": float(declared["low"]), "high": float(declared["high"])}
-    levels = declared.get("levels", ()) if isinstance(declared, Mapping) else declared
+    levels = declared.get("values", ()) if isinstance(declared, Mapping) else declared
     levels = list(levels) or sorted({value for value in values if value is not None}, key=str)
-    return {"kind": "levels", "levels": [str(level) for level in levels]}
+    return {"kind": "levels", "levels": [_text(level) for level in levels]}
+
+
+def _text(value: Any) -> str:
+    """A level as it is compared and shown, however it was written."""
+    try:
+        return str(value).lower() if isinstance(value, bool) else f"{float(value):g}"
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def _height(value: Any, scale: Scale) -> float:
@@ -58,8 +67,8 @@ def _height(value: Any, scale: Scale) -> float:
         return ABSENT
     if scale["kind"] == "levels":
         levels = scale["levels"]
-        return levels.index(str(value)) / max(len(levels) - 1, 1) if str(value) in levels else ABSENT
-    bend = math.log if scale["kind"] == "log" else float
+        return levels.index(_text(value)) / max(len(levels) - 1, 1) if _text(value) in levels else ABSENT
+    bend = (lambda number: math.log(float(number))) if scale["kind"] == "log" else float
     low, high = bend(scale["low"]), bend(scale["high"])
     return (bend(value) - low) / (high - low) if high > low else 0.5
 
@@ -84,7 +93,7 @@ def _axis(axes, place: int, name: str, scale: Scale) -> None:
     else:
         marks = [(0.0, f"{scale['low']:g}"), (1.0, f"{scale['high']:g}")]
     for height, text in marks:
-        axes.text(place + 0.03, height, text, fontsize=7, va="center")
+        axes.text(place + 0.03, height, text, fontsize=7, va="center", bbox=_PLATE, zorder=5)
     log = ", log" if scale["kind"] == "log" else ""
     axes.text(place, ABSENT - 0.1 - 0.09 * (place % 2), short(name, 24) + log, fontsize=7.5, ha="center", va="top")
 

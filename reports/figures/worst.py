@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reports.figures.pictures import median_run, read_sample
+from reports.figures.pictures import canvas, median_run, place, read_sample
 from reports.figures.style import WIDTH, png, sheet, short
 from reports.load import Metric, Results, Run
 
@@ -85,22 +85,22 @@ def _draw(strips: list[tuple[str, tuple[np.ndarray, np.ndarray]]]) -> bytes:
     columns = 2 if len(strips) > 1 else 1
     rows = -(-len(strips) // columns)
     side, title, foot = WIDTH / 8.4, 0.24, 0.5  # inches
-    height = rows * (side + title) + foot
     limit = max(float(error.max()) for _, (_, error) in strips) or 1.0
-    with sheet(height) as figure:
+    with sheet(rows * (side + title) + foot) as figure:
+        axes = canvas(figure)
         for index, (name, (pictures, error)) in enumerate(strips):
-            left = (index % columns) * 0.502 + 0.002
-            bottom = 1 - ((index // columns) * (side + title) + title + side) / height
-            one = side / WIDTH  # width of a tile, in shares of the figure
-            wide = figure.add_axes((left, bottom, 3 * one, side / height))
-            map_ = figure.add_axes((left + 3.04 * one, bottom, one, side / height))
-            wide.imshow(pictures, interpolation="nearest", aspect="auto")
-            shown = map_.imshow(error, interpolation="nearest", cmap="cividis", vmin=0, vmax=limit, aspect="auto")
-            wide.set_title(name, loc="left", fontsize=8, pad=2)
-            for axes in (wide, map_):
-                axes.axis("off")
-        bar = figure.add_axes((0.3, 0.3 / height, 0.4, 0.09 / height))
-        figure.colorbar(shown, cax=bar, orientation="horizontal")
-        bar.set_xlabel("error: mean absolute difference over bands, share of the full range", fontsize=7, labelpad=1)
-        bar.tick_params(labelsize=7, length=2)
+            left, top = (index % columns) * WIDTH * 0.502 + 0.02, (index // columns) * (side + title) + title
+            place(axes, pictures, left, top, 3 * side, side)
+            shown = place(axes, error, left + 3.04 * side, top, side, side, cmap="cividis", vmin=0, vmax=limit)
+            axes.text(left, top - 0.04, name, fontsize=8, va="bottom")
+        axes.set_xlim(0, WIDTH)
+        axes.set_ylim(figure.get_figheight(), 0)
+        _error_scale(figure, shown)
         return png(figure)
+
+
+def _error_scale(figure, shown) -> None:
+    bar = figure.add_axes((0.3, 0.3 / figure.get_figheight(), 0.4, 0.09 / figure.get_figheight()))
+    figure.colorbar(shown, cax=bar, orientation="horizontal")
+    bar.set_xlabel("error: mean absolute difference over bands, share of the full range", fontsize=7, labelpad=1)
+    bar.tick_params(labelsize=7, length=2)

@@ -22,8 +22,8 @@ REVERSED = -0.5  # rank correlation from which two metrics are said to disagree
 
 def answer(page: Page) -> str:
     parts = [_question(page), confirmation(page), confirming(page), _progress(page), _references(page)]
-    parts += [_finding(page), _best(page), _factors(page), certainty(page), _disagreement(page), _stability(page)]
-    parts.append(advice(page))
+    parts += _arms_and_factors(page)
+    parts += [_stopped(page), certainty(page), _disagreement(page), _stability(page), advice(page)]
     return "\n\n".join(["## Answer", *filter(None, parts)])
 
 
@@ -41,8 +41,7 @@ def _progress(page: Page) -> str:
 def _references(page: Page) -> str:
     """Stands before everything else where training has not paid."""
     best = page.best_reference
-    scored = [arm for arm in page.analysis.arms.values() if arm.score is not None]
-    if not best or not scored:
+    if not best or not page.scored:
         return ""
     name, value = best
     winners = page.beaten_by(value)
@@ -50,7 +49,7 @@ def _references(page: Page) -> str:
     label = escape(page.results.metric.label)
     if not winners:
         return " ".join(filter(None, [f"**No arm beats {described}, on {label}.**", _elsewhere(page, name)]))
-    behind = [arm.arm for arm in scored if arm.arm not in winners]
+    behind = [arm for arm, _ in page.scored if arm not in winners]
     if behind:
         return f"By its mean {label}, {listed(behind)} {'does' if len(behind) == 1 else 'do'} not beat {described}."
     return f"By its mean {label}, every arm beats {described}."
@@ -70,6 +69,19 @@ def _elsewhere(page: Page, reference: str) -> str:
         beaten.setdefault((count, len(means)), []).append(escape(metric.label))
     said = [f"{among(*counts)} on {both(labels)}" for counts, labels in sorted(beaten.items(), reverse=True)]
     return f"By their means, it is beaten by {'; by '.join(said)}." if said else ""
+
+
+def _arms_and_factors(page: Page) -> list[str]:
+    """What carries the claims first; arms beside a family of factor effects are marked as exploratory."""
+    arms, factors = _finding(page), _factors(page)
+    if page.analysis.family != "factor_effects" or not factors:
+        return [arms, _best(page), factors]
+    return [factors, f"Arms, exploratory: {arms}", _best(page)]
+
+
+def _stopped(page: Page) -> str:
+    stopped = page.analysis.stopped
+    return f"Stopped on the way, and not compared: {listed(stopped)}." if stopped else ""
 
 
 def _finding(page: Page) -> str:
@@ -131,7 +143,7 @@ def _factors(page: Page) -> str:
     told = [effect for effect in found if effect.low is not None and not effect.low <= 0 <= effect.high]
     told = [effect for effect in told if effect.kind != "shapley"]
     if not told:
-        return f"Factors: none of the {count(len(found), 'effect')} of factors can be told from 0."
+        return f"Of the {count(len(found), 'effect')} of factors not one can be told from 0."
     said = [
         f"{code(effect.label)} ({effect.kind}) {page.numbers.difference(effect.difference)}{page.numbers.suffix} "
         f"{page.numbers.interval(effect.low, effect.high)}"

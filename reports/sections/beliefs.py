@@ -14,7 +14,9 @@ def beliefs(page: Page) -> str:
     head = ["arm", f"shrunken difference from {base}", f"P(beats {base})", "P(best)",
             f"worst seed, {escape(metric.label)}", "success rate, exact 95 % interval",
             f"sd of the last readings, {escape(restless.reading)} ↓" if restless else ""]  # fmt: skip
-    rows = [_row(page, name) for name in page.rows if page.analysis.arms[name].n_ok + page.analysis.arms[name].n_failed]
+    rows = [
+        _row(page, name) for name in page.in_fit if page.analysis.arms[name].n_ok + page.analysis.arms[name].n_failed
+    ]
     if not rows or all(cell == NOTHING for row in rows for cell in row[1:]):
         return ""
     return "\n\n".join(["### Beliefs and reliability", _caption(page), without_blanks(head, rows, range(1, 7))])
@@ -32,7 +34,8 @@ def _caption(page: Page) -> str:
     if page.stability:
         said.append(
             f"Last readings: the sd of {escape(page.stability.reading)} over the last 20 % of its readings, mean over "
-            "finished runs; less is calmer, and says nothing of quality."
+            "finished runs; less is calmer. What an arm still learns there is in it too, and it says nothing "
+            "of quality."
         )
     return " ".join(said)
 

@@ -8,7 +8,8 @@ from reports.page import Page
 from reports.power import detectable
 from reports.wording import code, count, escape, listed
 
-MOST_SEEDS, MOST_ARMS = 30, 60  # that a reader is advised to run; that the power is computed for
+MOST_SEEDS, MOST_CONFIRMED = 30, 6  # that a reader is advised to run
+MOST_ARMS = 60  # that the power is computed for
 
 
 def confirming(page: Page) -> str:
@@ -93,8 +94,8 @@ def advice(page: Page) -> str:
     analysis = page.analysis
     if page.results.confirms or not analysis.effects or analysis.blocks == 0:
         return ""
-    said = [_more_seeds(page), _confirm(page)]
-    return " ".join(["Next:", *filter(None, said)]) if any(said) else ""
+    said = [_more_seeds(page), _factorial(page), _confirm(page)]
+    return "\n".join(["Next:", "", *(f"- {step}" for step in said if step)]) if any(said) else ""
 
 
 def _more_seeds(page: Page) -> str:
@@ -114,10 +115,17 @@ def _more_seeds(page: Page) -> str:
     )
 
 
+def _factorial(page: Page) -> str:
+    """A search samples where it likes: it cannot say what a parameter does."""
+    if not page.results.search:
+        return ""
+    return "what a parameter does is not a question that a search answers: test those that matter in a small factorial."
+
+
 def _confirm(page: Page) -> str:
     """Only a study that was run here can be repeated, and only where a few arms are left."""
-    members = [arm for arm in page.analysis.best_set if arm != page.analysis.baseline]
-    if not page.results.hash or not members or len(members) > max(4, page.analysis.k // 2):
+    members = [arm for arm in page.analysis.ranking if arm in page.analysis.best_set and arm != page.analysis.baseline]
+    if not page.results.hash or page.results.confirmation or not 0 < len(members) <= MOST_CONFIRMED:
         return ""
     return f"`ablate confirm` repeats {listed(members)} on fresh seeds and the test split."
 

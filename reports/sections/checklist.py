@@ -45,7 +45,7 @@ def _deviations(page: Page) -> str:
         "spared by the race": len(runs) - len(page.due),
     }
     parts = [f"{number} {what}" for what, number in counts.items() if number]
-    return ", ".join(parts) if parts else "none: no cell of the plan is missing"
+    return ", ".join(parts) if parts else "no cell of the plan is missing"
 
 
 def _outcomes(page: Page) -> str:

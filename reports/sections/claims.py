@@ -25,7 +25,7 @@ def claims(page: Page) -> str:
     """One family on one metric; all else on the page is a hint for the next study."""
     analysis, results = page.analysis, page.results
     rest = {
-        "vs_baseline": f"arms against {code(analysis.baseline)}",
+        "vs_baseline": f"arms against {code(analysis.baseline)}" if analysis.family == "factor_effects" else "",
         "all_pairs": "pairs of arms (letters)" if analysis.letters else "",
         "factor_effects": "factor effects" if analysis.factor_effects else "",
     }

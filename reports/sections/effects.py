@@ -25,14 +25,13 @@ def effects(page: Page) -> str:
 
 def _caption(page: Page) -> str:
     kinds = dict.fromkeys(effect.kind for effect in page.analysis.factor_effects)
-    legend = "; ".join(f"{KINDS[kind][0].lower()}: {KINDS[kind][1]}" for kind in kinds)
+    legend = " ".join(f"{KINDS[kind][0]}: {KINDS[kind][1]}." for kind in kinds)
     claims = page.analysis.family == "factor_effects"
     level = f"{100 * (1 - page.analysis.alpha):.0f} %"
     role = "these are the claims of the study" if claims else "exploratory: the claims of this study are about arms"
     return (
         f"Linear contrasts of the arms' means on {escape(page.results.metric.label)}; {role}. Intervals are "
-        f"simultaneous ({level}) over all {len(page.analysis.factor_effects)} effects of the table. {legend[0].upper()}"
-        f"{legend[1:]}."
+        f"simultaneous ({level}) over all {len(page.analysis.factor_effects)} effects of the table. {legend}"
     )
 
 

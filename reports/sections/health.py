@@ -74,11 +74,17 @@ def _diagnoses(page: Page) -> str:
             groups.setdefault(said, []).append(arm)
     if not groups:
         return ""
-    rows = [[listed(arms, most=40), said] for said, arms in groups.items()]
+    usual = max(groups, key=lambda said: len(groups[said]))
+    rows = [[_members(arms, most=said == usual), said] for said, arms in groups.items()]
     note = "What each run suffered from most."
     if any(map(_unjudged, page.results.all_runs)):
         note += " `unjudged`: too short a run for a flag, which takes three windows of readings in a row."
     return f"{note}\n\n{table(['arm', 'diagnosis: seeds'], rows)}"
+
+
+def _members(arms: list[str], *, most: bool) -> str:
+    """The largest group is everything that the other lines do not name."""
+    return f"the other {len(arms)} arms" if most and len(arms) > 8 else listed(arms, most=40)
 
 
 def _counts(page: Page) -> str:
@@ -106,9 +112,9 @@ def _sentence(page: Page, flag: str) -> str:
     for arm in page.order:
         if arm != baseline and any(run.result for run in page.results.of(arm)):
             groups.setdefault(flagged(page, arm, flag), []).append(arm)
-    said = [_counted(page, flag, [baseline], base, noun=True)] if any(page.results.of(baseline)) else []
+    said = [_counted(page, flag, [baseline], base)] if any(page.results.of(baseline)) else []
     for counted, arms in sorted(groups.items(), key=_most_flagged):
-        said.append(_counted(page, flag, arms, counted) + _versus(counted, base))
+        said.append(_counted(page, flag, arms, counted, _versus(counted, base)))
     return f"**{escape(flag)}**: {'; '.join(said)}. {_when(page, flag)}"
 
 
@@ -118,20 +124,23 @@ def _most_flagged(group: tuple[tuple[int, int], list[str]]) -> tuple[float, int]
     return (-hits / runs, -runs) if runs else (1.0, 0)
 
 
-def _counted(page: Page, flag: str, arms: list[str], counted: tuple[int, int], *, noun: bool = False) -> str:
+def _counted(page: Page, flag: str, arms: list[str], counted: tuple[int, int], versus: str = "") -> str:
     if not counted[1]:
         return f"{listed(arms)} not measured (its reading is not defined there)"
     seeds = [str(run.seed) for arm in arms for run in page.results.of(arm) if flag in run.flags]
-    which = f", seed {' and '.join(seeds)}" if len(arms) == 1 and 0 < len(seeds) < min(counted[1], 3) else ""
+    which = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if len(arms) == 1 and 0 < len(seeds) < counted[1] else ""
     each = "each " if len(arms) > 1 else ""
-    return f"{listed(arms)} {each}{counted[0]} of {counted[1]}{' seeds' * noun}{which}"
+    inside = "; ".join(filter(None, [which, versus]))
+    return f"{listed(arms)} {each}{counted[0]} of {counted[1]}{'' if versus else ' seeds'}" + f" ({inside})" * bool(
+        inside
+    )
 
 
 def _versus(counted: tuple[int, int], base: tuple[int, int]) -> str:
     if not base[1] or not counted[1]:
         return ""
     p = exact_p(*counted, *base)
-    return f" ({p_value(p)}: {'not a claim' if p > 0.05 else 'not corrected'})"
+    return f"{p_value(p)}: {'not a claim' if p > 0.05 else 'not corrected'}"
 
 
 def _when(page: Page, flag: str) -> str:

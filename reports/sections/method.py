@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ablate import __version__
 from reports.page import Page
+from reports.sampling import INDEPENDENT
 from reports.sections.alarm import twin_difference
 from reports.sections.certainty import numbered
 from reports.sections.claims import claims, family
@@ -28,7 +29,7 @@ def _paragraph(page: Page) -> str:
 
 def _design(page: Page) -> str:
     results, analysis = page.results, page.analysis
-    replicates = f"{count(analysis.k, 'arm')} were trained with {count(len(results.seeds), 'seed')} each"
+    replicates = f"{count(analysis.k, 'arm')} were trained with {count(len(results.seeds), 'seed')} each{_drawn(page)}"
     shared = "; runs that share a seed share data order and the initial weights of shared parts" if results.hash else ""
     before = (
         " Arms, seeds, primary metric, family, smallest effect of interest and the worth of a failed run were fixed in "
@@ -38,6 +39,17 @@ def _design(page: Page) -> str:
     )
     scored = f"on the {escape(results.split)} split with the final weights" if results.split else "as given"
     return f"{replicates}{shared}. {escape(results.metric.label)} was scored {scored}.{before}"
+
+
+def _drawn(page: Page) -> str:
+    """How arms came about that nobody listed, and which were not run to their end."""
+    search, stopped = page.results.search, page.analysis.stopped
+    said = ""
+    if search:
+        learns = search.get("sampler") not in INDEPENDENT
+        said = f", drawn by {escape(search.get('sampler', 'a search'))}"
+        said += " from what earlier ones came to; the analysis takes them as given" if learns else ""
+    return said + (f"; {len(stopped)} of them were stopped on the way and are not in the fit" if stopped else "")
 
 
 def _model(page: Page) -> str:
@@ -58,12 +70,12 @@ def _comparisons(page: Page) -> str:
         "all_pairs": f"All pairs of arms were compared with {level} intervals",
         "factor_effects": f"Effects of factors are linear contrasts of the same fit with {level} intervals",
     }[analysis.family]
-    small = "none was declared"
+    small = "not declared"
     if analysis.smallest_effect is not None:
         small = f"{analysis.smallest_effect:g}" + (f" {escape(page.numbers.unit)}" if page.numbers.unit else "")
     return (
-        f"{said} that hold simultaneously (family-wise alpha {analysis.alpha:g}); no standard error is "
-        f"below that of a contrast's own per-seed values, nor below the family's{guard}. Smallest effect of interest: {small}."
+        f"{said} that hold simultaneously (family-wise alpha {analysis.alpha:g}); no standard error is below that of a "
+        f"contrast's own per-seed values, nor below the family's{guard}. Smallest effect of interest: {small}."
     )
 
 
@@ -128,7 +140,8 @@ def _looks(page: Page) -> list[str]:
     looks = len(page.results.looks)
     if not looks:
         return []
-    return [f"Race: {count(looks, 'look')} at whole seeds; {count(len(page.analysis.stopped), 'arm')} stopped."]
+    ended = count(len(page.analysis.stopped), "arm")
+    return [f"Race: {count(looks, 'look')} after whole seeds, alpha split over them; {ended} stopped."]
 
 
 def _twin(page: Page) -> list[str]:

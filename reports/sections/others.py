@@ -19,7 +19,7 @@ def others(page: Page) -> str:
     if not also and not missing:
         return ""
     text = "Exploratory: means over finished runs, no intervals and no verdicts. ↑ higher, ↓ lower is better."
-    if any(trained_mark(page, name, metric.name) for name in page.rows for metric in also):
+    if any(trained_mark(page, name, metric.name) for name in page.in_fit for metric in also):
         text += " †: trained on this metric or its like, which not every arm was."
     tables = [_table(page, also[start : start + WIDEST]) for start in range(0, len(also), WIDEST)]
     return "\n\n".join(filter(None, ["### Other metrics", text if also else "", *tables, *missing, _agreement(page)]))
@@ -28,7 +28,7 @@ def others(page: Page) -> str:
 def _table(page: Page, metrics: tuple[Metric, ...]) -> str:
     columns = [_column(page, metric.name) for metric in metrics]
     rows = []
-    for name in page.rows:
+    for name in page.in_fit:
         cells = [column[name] + trained_mark(page, name, m.name) for column, m in zip(columns, metrics, strict=True)]
         rows.append([code(name), *cells])
     for name in page.results.references:
@@ -51,7 +51,7 @@ def _agreement(page: Page) -> str:
 
 def _column(page: Page, metric: str) -> dict[str, str]:
     """One metric of all arms and references, printed with equal decimals: four digits of the largest."""
-    values = {name: mean_of(page.results, name, metric) for name in page.rows}
+    values = {name: mean_of(page.results, name, metric) for name in page.in_fit}
     values |= {name: row.get(metric) for name, row in page.results.references.items()}
     known = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
     largest = max((abs(value) for value in known.values()), default=0.0)

@@ -18,7 +18,7 @@ def ranking(page: Page) -> str:
         "rank", "arm", "ties", "runs ok", f"{escape(metric.label)}{unit} {arrow(metric)}", "sd over seeds",
         f"difference from {code(page.analysis.baseline)}{interval}", "verdict", "change",
     ]  # fmt: skip
-    rows = [_row(page, arm) for arm in page.rows if arm not in page.analysis.stopped]
+    rows = [_row(page, arm) for arm in page.in_fit]
     rows += [_reference(page, name) for name in page.results.references if metric.name in page.results.references[name]]
     parts = ["## Ranking", _caption(page), without_blanks(head, rows, (0, 3, 4, 5, 6)), folded(page), _stopped(page)]
     return "\n\n".join(filter(None, parts))
@@ -38,7 +38,10 @@ def _caption(page: Page) -> str:
     if analysis.best_set:
         said.append("★: could be the best, 95 %.")
     if analysis.letters:
-        said.append("Ties: arms that share a letter are not separated from each other, which does not make them equal.")
+        said.append(
+            "Ties: arms that share a letter are not separated from each other (all pairs, two-sided), which does not "
+            "make them equal; ★ comes from a sharper one-sided test against the best."
+        )
     if modelled:
         said.append("In brackets: the rank's 95 % interval, a belief under a model.")
     if any(arm.n_failed for arm in analysis.arms.values()):
@@ -99,14 +102,13 @@ def _row(page: Page, name: str) -> list[str]:
 
 def _reference(page: Page, name: str) -> list[str]:
     value = page.results.references[name][page.results.metric.name]
-    scored = [arm for arm in page.analysis.arms.values() if arm.score is not None]
-    verdict = f"beaten by {among(len(page.beaten_by(value)), len(scored))}"
+    verdict = f"beaten by {among(len(page.beaten_by(value)), len(page.scored))}"
     own = [NOTHING, f"*{escape(name.replace('_', ' '))}*", NOTHING, NOTHING, page.numbers.value(value)]
     return [*own, NOTHING, NOTHING, verdict, "reference, no training"]
 
 
 def _stopped(page: Page) -> str:
-    """Arms that a race ended: a tier of its own, as their means are of seeds on which they lost."""
+    """Arms that were ended on the way: a tier of its own, as their means are of seeds on which they lost."""
     stopped = page.analysis.stopped
     if not stopped:
         return ""
@@ -117,8 +119,8 @@ def _stopped(page: Page) -> str:
         for name, one in stopped.items()
     ]  # fmt: skip
     text = (
-        f"A race ended {count(len(rows), 'arm')} on the way. They stand outside the "
-        "fit, the ranks and the pooled variance; nothing is imputed for the seeds that they did not run."
+        f"{count(len(rows), 'arm')} ended before all seeds had been run to their end. They stand outside the fit, the "
+        "ranks and the pooled variance; nothing is imputed for what they did not run."
     )
     head = ["arm", "tier", f"mean until then, biased {side}", "why", "change"]
-    return f"### Stopped by the race\n\n{text}\n\n{without_blanks(head, rows, (2,))}"
+    return f"### Stopped on the way\n\n{text}\n\n{without_blanks(head, rows, (2,))}"

@@ -1,4 +1,4 @@
-"""Does a difference hold across scenes? Counts, and intervals with scenes as the units."""
+"""Does a difference hold across scenes? Counts, and intervals with scenes as units."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def scenes(page: Page) -> str:
     rows = [_row(page, arm) for arm in shown]
     return "\n\n".join([
         "## Scenes",
-        f"Differences from {code(page.analysis.baseline)} with scenes as the units (means over seeds; df = scenes - 1). "
+        f"Differences from {code(page.analysis.baseline)} with scenes as units (means over seeds; df = scenes - 1). "
         f"The intervals over seeds above hold for these {many} scenes only; those over scenes ask what other "
         "scenes like these would show, with these seeds. They are not corrected for the number of arms and carry no "
         "verdict.",
