@@ -101,9 +101,10 @@ def to_line(event: Event) -> str:
     return json.dumps(_encode(document), separators=(",", ":"), allow_nan=False) + "\n"
 
 
-def from_line(line: str) -> Event:
+def from_line(line: str, *, train: tuple[str, ...] = ("",)) -> Event:
     """The event of one line; unknown fields (of a later version) are left aside.
 
+    Of what was measured in training only keys that begin with one of `train` are taken.
     Raises ValueError for anything that is not an event.
     """
     document = json.loads(line)
@@ -111,6 +112,8 @@ def from_line(line: str) -> Event:
         raise ValueError(f"not an event: {line[:80]!r}")
     kind = KINDS[document["event"]]
     known = {key: value for key, value in document.items() if key in kind.__dataclass_fields__}
+    if train != ("",) and known.get("split") == "train":
+        known["values"] = {key: value for key, value in known["values"].items() if key.startswith(train)}
     for numbers in {"values", "evidence"} & known.keys():
         known[numbers] = _decode_values(known[numbers])
     try:
@@ -165,8 +168,8 @@ class CorruptStream(ValueError):
 class EventReader:
     """Follows a growing stream from a byte offset; each call of `new` returns the events since."""
 
-    def __init__(self, path: Path, offset: int = 0):
-        self.path, self.offset = path, offset
+    def __init__(self, path: Path, offset: int = 0, *, train: tuple[str, ...] = ("",)):
+        self.path, self.offset, self._train = path, offset, train
 
     def new(self) -> list[Event]:
         try:
@@ -178,14 +181,14 @@ class EventReader:
         whole = data[: data.rfind(b"\n") + 1]
         self.offset += len(whole)
         try:
-            return [from_line(line) for line in whole.decode().splitlines() if line.strip()]
+            return [from_line(line, train=self._train) for line in whole.decode().splitlines() if line.strip()]
         except ValueError as error:
             raise CorruptStream(f"{self.path}: damaged before byte {self.offset}: {error}") from None
 
 
-def read(path: Path) -> list[Event]:
-    """All whole events of a file; empty where there is none."""
-    return EventReader(path).new()
+def read(path: Path, *, train: tuple[str, ...] = ("",)) -> list[Event]:
+    """All whole events of a file; empty where there is none. `train` as in `from_line`."""
+    return EventReader(path, train=train).new()
 
 
 def first_measurements(events: Iterable[Event]) -> Iterator[Measured]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ablate.events import Ended, Started, Warned, fold, read
 from ablate.records import Status, StudyFolder, TrialFolder, TrialResult
+from reports.streams import compact, elapsed
 
 WAITING, UNFINISHED = "waiting", "unfinished"
 ARMS_OWN = "arm"  # a failure whose reason starts so is the arm's outcome, not the machine's
@@ -47,6 +48,7 @@ class Run:
     code: frozenset[str] = frozenset()  # digests of the training code and torch's version, over all attempts
     split: str = "validation"  # that final values are read from
     scores: Path | None = None  # per tile of that split: tile, scene, a column per metric
+    elapsed: Mapping[int, float] = field(default_factory=dict)  # step scored on that split -> hours of training
 
     @property
     def done(self) -> bool:
@@ -249,7 +251,7 @@ def _planned(
 def _run(folder: TrialFolder, arm: str, seed: int, trial: str, split: str) -> Run:
     if not folder.root.exists():
         return Run(arm, seed, trial, WAITING, split=split)
-    events = read(folder.events)
+    events = compact(folder.events)
     result = fold(trial, events)
     ended = any(isinstance(event, Ended) for event in events)
     flags: dict[str, int] = {}
@@ -268,6 +270,7 @@ def _run(folder: TrialFolder, arm: str, seed: int, trial: str, split: str) -> Ru
         code=frozenset(_code(event) for event in events if isinstance(event, Started)),
         split=split,
         scores=scores if (scores := folder.scores_of(split)).exists() else None,
+        elapsed=elapsed(events, split),
     )
 
 

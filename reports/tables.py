@@ -94,6 +94,9 @@ def report_json(page: Page) -> str:
         "trials": {"planned": len(results.all_runs), "settled": sum(not run.missing for run in results.all_runs)},
         "analysis": asdict(page.analysis),
         "table": rows(page),
+        "stability": asdict(page.stability) if page.stability else None,
+        "confirms": dict(results.confirms) or None,
+        "test_reads": results.test_reads,
         "references": results.references,
         "runs": [
             {"arm": run.arm, "seed": run.seed, "trial": run.trial, "outcome": run.outcome,

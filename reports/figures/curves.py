@@ -1,13 +1,14 @@
-"""Learning curves: the primary metric of every seed of every arm against images seen."""
+"""Learning curves: the primary metric of every seed of every arm against images seen, or hours of training."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from reports.figures.style import VERMILION, axis_label, png, seed_style, sheet, short
 from reports.load import Results, Run
 
-COLUMNS = 4
+COLUMNS, SEEDS = 4, 10  # panels in a row, and runs in a panel at most
 
 
 def panels(figure, count: int):
@@ -37,30 +38,56 @@ def panel_title(results: Results, arm: str) -> str:
     return short(arm, 17) + f" · {failed}/{outcomes} failed" if failed else short(arm, 28)
 
 
-def curves(results: Results, ranking: tuple[str, ...]) -> bytes | None:
-    """One panel an arm in the order of the table, the baseline's seeds in grey behind; None without data."""
+Points = Callable[[Results, Run], tuple[list[float], list[float]]]
+
+
+def curves(results: Results, arms: tuple[str, ...]) -> bytes | None:
+    """One panel an arm in the given order, the baseline's seeds in grey behind; None without data."""
+    return _small_panels(results, arms, _by_images, "images that the generator was updated on")
+
+
+def hours(results: Results, arms: tuple[str, ...]) -> bytes | None:
+    """The same curves against hours of training; None where no times are known."""
+    if not any(span > 0 for run in results.all_runs for span in run.elapsed.values()):
+        return None
+    return _small_panels(results, arms, _by_hours, "hours of training")
+
+
+def _by_images(results: Results, run: Run) -> tuple[list[float], list[float]]:
+    rows = _finite(results, run)
+    return [images for _, images, _ in rows], [value for *_, value in rows]
+
+
+def _by_hours(results: Results, run: Run) -> tuple[list[float], list[float]]:
+    rows = [row for row in _finite(results, run) if row[0] in run.elapsed]
+    return [run.elapsed[step] for step, *_ in rows], [value for *_, value in rows]
+
+
+def _finite(results: Results, run: Run) -> list[tuple[int, int, float]]:
+    return [row for row in run.curve(results.split, results.metric.name) if math.isfinite(row[2])]
+
+
+def _small_panels(results: Results, arms: tuple[str, ...], points: Points, label: str) -> bytes | None:
     metric, split = results.metric, results.split
-    drawn = {arm: [run for run in results.of(arm) if run.curve(split, metric.name)] for arm in ranking}
-    arms = [arm for arm in ranking if drawn[arm]]
+    arms = tuple(arm for arm in arms if any(points(results, run)[0] for run in results.of(arm)))
     if not arms:
         return None
-    with sheet(height_of(len(arms))) as figure:
+    height = height_of(len(arms))
+    with sheet(height) as figure:
         limits = _limits(results)
         for axes, arm in zip(panels(figure, len(arms)), arms, strict=True):
             axes.set_ylim(limits)
-            for run in drawn.get(results.baseline, ()):
-                axes.plot(*_points(results, run), color="#bbbbbb", linewidth=1)
+            for run in results.of(results.baseline)[:SEEDS]:
+                axes.plot(*points(results, run), color="#bbbbbb", linewidth=1)
             _reference(axes, results)
-            for run in drawn[arm]:
-                _draw(axes, results, run)
+            for run in results.of(arm)[:SEEDS]:
+                _draw(axes, results, run, points)
             axes.set_title(panel_title(results, arm), loc="left")
             axes.grid(color="#eeeeee", linewidth=0.6)
-            axes.tick_params(labelsize=8)
             axes.locator_params(axis="x", nbins=4)
             axes.margins(x=0.08)
-        height = height_of(len(arms))
-        figure.supxlabel("images that the generator was updated on", fontsize=9, y=0.08 / height)
-        figure.supylabel(f"{axis_label(metric.label, metric.unit)}, {split}", fontsize=9, x=0.004)
+        figure.supxlabel(label, fontsize=8, y=0.08 / height)
+        figure.supylabel(f"{axis_label(metric.label, metric.unit)}, {split}", fontsize=8, x=0.004)
         _legend(figure, results)
         return png(figure)
 
@@ -68,7 +95,7 @@ def curves(results: Results, ranking: tuple[str, ...]) -> bytes | None:
 def _limits(results: Results) -> tuple[float | None, float | None]:
     """Scale of the later half of the finished runs: neither a diverged run nor a first reading may flatten the rest."""
     runs = [run for run in results.all_runs if run.done] or results.all_runs
-    values = [value for run in runs for value in _late(*_points(results, run))]
+    values = [value for run in runs for value in _late(*_by_images(results, run))]
     best = best_reference(results)
     values += [best[1]] if best else []
     if not values or min(values) == max(values):
@@ -77,26 +104,21 @@ def _limits(results: Results) -> tuple[float | None, float | None]:
     return min(values) - margin, max(values) + margin
 
 
-def _late(images: list[int], values: list[float]) -> list[float]:
+def _late(images: list[float], values: list[float]) -> list[float]:
     """The readings of the later half of a run."""
     return [value for seen, value in zip(images, values, strict=True) if 2 * seen >= images[-1]]
 
 
-def _points(results: Results, run: Run) -> tuple[list[int], list[float]]:
-    rows = [row for row in run.curve(results.split, results.metric.name) if math.isfinite(row[2])]
-    return [images for _, images, _ in rows], [value for _, _, value in rows]
-
-
-def _draw(axes, results: Results, run: Run) -> None:
-    images, values = _points(results, run)
-    if not images:
+def _draw(axes, results: Results, run: Run, points: Points) -> None:
+    at, values = points(results, run)
+    if not at:
         return
     style = seed_style(results.seeds.index(run.seed))
-    axes.plot(images, values, linewidth=1.3, markersize=3, **style)
+    axes.plot(at, values, linewidth=1.2, markersize=3, **style)
     if run.failed_by_itself:
         low, high = axes.get_ylim()
         height = min(max(values[-1], low), high)
-        axes.plot(images[-1], height, marker="x", color=VERMILION, markersize=9, markeredgewidth=2, clip_on=False)
+        axes.plot(at[-1], height, marker="x", color=VERMILION, markersize=8, markeredgewidth=2, clip_on=False)
 
 
 def best_reference(results: Results) -> tuple[str, float] | None:
@@ -119,7 +141,7 @@ def _legend(figure, results: Results) -> None:
 
     entries = [
         Line2D([], [], markersize=4, label=f"seed {seed}", **seed_style(index))
-        for index, seed in enumerate(results.seeds[:10])
+        for index, seed in enumerate(results.seeds[:SEEDS])
     ]
     entries.append(Line2D([], [], color="#bbbbbb", label=f"{results.baseline}, all seeds"))
     best = best_reference(results)
@@ -130,6 +152,4 @@ def _legend(figure, results: Results) -> None:
             Line2D([], [], color=VERMILION, marker="x", linestyle="none", markersize=7, markeredgewidth=2,
                    label="failed")
         )  # fmt: skip
-    figure.legend(
-        handles=entries, loc="upper center", ncols=min(len(entries), 8), frameon=False, fontsize=8, columnspacing=1.2
-    )
+    figure.legend(handles=entries, loc="upper center", ncols=min(len(entries), 7), frameon=False, columnspacing=1.2)

@@ -8,14 +8,16 @@ from reports.figures.style import CLAIM_STYLES, GREY, OTHER_STYLE, axis_label, p
 from reports.findings import Analysis, Effect
 from reports.load import Results
 
+SEEDS = 10  # whose own differences are drawn
 
-def forest(results: Results, analysis: Analysis) -> bytes | None:
-    """Arms in the order of the table; None where no arm has a difference to show."""
-    ranked = [effect for arm in analysis.ranking if (effect := analysis.effect(arm))]
+
+def forest(results: Results, analysis: Analysis, arms: tuple[str, ...]) -> bytes | None:
+    """The given arms in their order; None where no arm has a difference to show."""
+    ranked = [effect for arm in arms if (effect := analysis.effect(arm))]
     shown = [effect for effect in ranked if effect.difference is not None]
     if not shown:
         return None
-    with sheet(1.5 + 0.31 * len(ranked), layout="constrained") as figure:
+    with sheet(1.5 + 0.27 * len(ranked), layout="constrained") as figure:
         axes = figure.subplots()
         _mark_detectable(axes, analysis)
         axes.axvline(0, color="black", linewidth=1)
@@ -27,14 +29,14 @@ def forest(results: Results, analysis: Analysis) -> bytes | None:
         axes.set_ylim(len(ranked) - 0.35, -0.6)
         axes.set_xlabel(_label(results, analysis))
         if analysis.scale == "log":
-            _percent_ticks(axes)
+            percent_ticks(axes)
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         _legend(figure, shown, results, analysis)
         return png(figure)
 
 
-def _percent_ticks(axes) -> None:
+def percent_ticks(axes) -> None:
     """Round percentages along a log scale."""
     from matplotlib.ticker import MaxNLocator
 
@@ -48,20 +50,20 @@ def _percent_ticks(axes) -> None:
 def _draw(axes, row: int, effect: Effect) -> None:
     colour, marker = CLAIM_STYLES.get(effect.verdict, OTHER_STYLE)
     if effect.difference is None:
-        axes.text(0, row, " no finished run to compare", va="center", fontsize=8, color=GREY)
+        axes.text(0, row, " no finished run to compare", va="center", fontsize=7.5, color=GREY)
         return
     if effect.low is not None:
         axes.plot([effect.low, effect.high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
     hollow = effect.low is None or effect.verdict not in CLAIM_STYLES
     axes.plot(
-        effect.difference, row, marker=marker, color=colour, markersize=7, markerfacecolor="white" if hollow else colour
+        effect.difference, row, marker=marker, color=colour, markersize=6, markerfacecolor="white" if hollow else colour
     )
 
 
 def _draw_seeds(axes, row: int, results: Results, analysis: Analysis, arm: str) -> None:
     """Every seed's own difference, below the estimate."""
     worth = math.log if analysis.scale == "log" else float
-    for index, seed in enumerate(results.seeds):
+    for index, seed in enumerate(results.seeds[:SEEDS]):
         pair = [results.runs.get((name, seed)) for name in (arm, analysis.baseline)]
         scores = [run.score(results.metric.name) if run else math.nan for run in pair]
         if all(map(math.isfinite, scores)):
@@ -83,7 +85,7 @@ def _note_failures(axes, analysis: Analysis, effects: list[Effect]) -> None:
             text = f"{arm.n_failed} of {arm.n_ok + arm.n_failed} failed"
             axes.annotate(
                 text, (1, row), xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points",
-                va="center", fontsize=8, annotation_clip=False,
+                va="center", fontsize=7.5, annotation_clip=False,
             )  # fmt: skip
 
 
@@ -117,6 +119,6 @@ def _legend(figure, shown: list[Effect], results: Results, analysis: Analysis) -
         )  # fmt: skip
     entries += [
         Line2D([], [], linestyle="none", markersize=4, label=f"seed {seed}", **seed_style(index))
-        for index, seed in enumerate(results.seeds[:6])
+        for index, seed in enumerate(results.seeds[:SEEDS])
     ]
-    figure.legend(handles=entries, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(handles=entries, loc="outside upper center", ncols=3, frameon=False)

@@ -23,12 +23,12 @@ class Grid:
     seeds: dict[str, int]  # arm -> the seed that is shown
 
 
-def pictures(results: Results, ranking: tuple[str, ...]) -> Grid | None:
-    """Strips of the first tiles, in the order of the table; None where no finished run kept pictures."""
-    shown = {arm: run for arm in ranking if (run := median_run(results, arm))}
+def pictures(results: Results, arms: tuple[str, ...]) -> Grid | None:
+    """Strips of the first tiles, an arm after the other; None where no finished run kept pictures."""
+    shown = {arm: run for arm in arms if (run := median_run(results, arm))}
     if not shown:
         return None
-    loaded = {arm: _read(run) for arm, run in shown.items()}
+    loaded = {arm: read_sample(run) for arm, run in shown.items()}
     first = loaded[next(iter(loaded))]
     grey = np.repeat(first["sar"][..., None], 3, axis=-1)
     strips = [("SAR (input)", grey), ("optical (truth)", first["real"])]
@@ -46,28 +46,44 @@ def median_run(results: Results, arm: str) -> Run | None:
     return ordered[(len(ordered) - 1) // 2] if ordered else None
 
 
-def _read(run: Run) -> dict[str, np.ndarray]:
+def read_sample(run: Run) -> dict[str, np.ndarray]:
+    """The kept tiles: sar (N, H, W), fake and real (N, H, W, 3) uint8, names (N,)."""
     with np.load(run.samples, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in ("sar", "fake", "real", "names")}
 
 
 def _draw(strips: list[tuple[str, np.ndarray]]) -> bytes:
+    """All strips on one pair of axes in inches: a pair for each would take most of the time of a report."""
     columns = 2 if len(strips) <= 8 else 3
     rows = -(-len(strips) // columns)
     tiles = min(TILES, len(strips[0][1]))
-    picture, title = WIDTH / columns / tiles, 0.27  # inches
-    height = rows * (picture + title)
-    margins = {"left": 0.003, "right": 0.997, "top": 1 - title / height, "bottom": 0.003}
-    with sheet(height) as figure:
-        grid = figure.subplots(
-            rows, columns, squeeze=False, gridspec_kw=margins | {"wspace": 0.02, "hspace": title / picture}
-        )
-        for axes in grid.flat:
-            axes.axis("off")
-        for axes, (name, images) in zip(grid.flat, strips, strict=False):
-            axes.imshow(_side_by_side(images[:tiles]), interpolation="nearest")
-            axes.set_title(short(name, 40 // columns + 12), loc="left", fontsize=9, pad=3)
+    gap, title = 0.08, 0.25  # inches
+    wide = (WIDTH - gap * (columns - 1)) / columns
+    high = wide / tiles
+    with sheet(rows * (high + title)) as figure:
+        axes = canvas(figure)
+        for index, (name, images) in enumerate(strips):
+            left, top = (index % columns) * (wide + gap), (index // columns) * (high + title) + title
+            place(axes, _side_by_side(images[:tiles]), left, top, wide, high)
+            axes.text(left, top - 0.05, short(name, 40 // columns + 12), fontsize=8, va="bottom")
+        axes.set_xlim(0, WIDTH)  # an image moves the limits
+        axes.set_ylim(figure.get_figheight(), 0)
         return png(figure)
+
+
+def canvas(figure):
+    """Axes over the whole sheet, measured in inches from its upper left corner."""
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, figure.get_figwidth())
+    axes.set_ylim(figure.get_figheight(), 0)
+    axes.axis("off")
+    return axes
+
+
+def place(axes, image: np.ndarray, left: float, top: float, wide: float, high: float, **options):
+    """An image with its upper left corner there, in inches."""
+    return axes.imshow(image, extent=(left, left + wide, top + high, top), interpolation="nearest", aspect="auto",
+                       **options)  # fmt: skip
 
 
 def _side_by_side(images: np.ndarray) -> np.ndarray:

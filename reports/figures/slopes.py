@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 
-from reports.figures.curves import height_of, panel_title, panels
+from reports.figures.curves import SEEDS, height_of, panel_title, panels
 from reports.figures.style import VERMILION, axis_label, png, seed_style, sheet
 from reports.load import Results, Run
 
 
-def slopes(results: Results, ranking: tuple[str, ...]) -> bytes | None:
-    """One panel an arm; a run without a value stands as a cross at the worse end. None without a finished pair."""
-    arms = [arm for arm in ranking if arm != results.baseline]
+def slopes(results: Results, arms: tuple[str, ...]) -> bytes | None:
+    """One panel an arm, its first ten seeds; a run without a value stands as a cross at the worse end.
+
+    None without a finished run.
+    """
+    arms = [arm for arm in arms if arm != results.baseline]
     values = [value for run in results.all_runs if math.isfinite(value := run.score(results.metric.name))]
     if not arms or not values:
         return None
@@ -22,16 +25,15 @@ def slopes(results: Results, ranking: tuple[str, ...]) -> bytes | None:
     floor = low - aside if results.metric.goal == "max" else high + aside
     with sheet(height_of(len(arms))) as figure:
         for axes, arm in zip(panels(figure, len(arms)), arms, strict=True):
-            for index, seed in enumerate(results.seeds):
+            for index, seed in enumerate(results.seeds[:SEEDS]):
                 ends = [results.runs.get((name, seed)) for name in (results.baseline, arm)]
                 _line(axes, [_height(run, results.metric.name, floor) for run in ends], ends, index)
             axes.set_title(panel_title(results, arm), loc="left")
             axes.set_xticks([0, 1], [results.baseline, "arm"])
             axes.set_xlim(-0.35, 1.35)
-            axes.tick_params(labelsize=8)
             axes.grid(axis="y", color="#eeeeee", linewidth=0.6)
             axes.set_ylim(min(low, floor) - margin, max(high, floor) + margin)
-        figure.supylabel(f"{axis_label(results.metric.label, results.metric.unit)}, final", fontsize=9, x=0.004)
+        figure.supylabel(f"{axis_label(results.metric.label, results.metric.unit)}, final", fontsize=8, x=0.004)
         _legend(figure, results)
         return png(figure)
 
@@ -52,7 +54,7 @@ def _line(axes, heights: list[float], ends: list[Run | None], index: int) -> Non
         if all(math.isfinite(height) for height in heights):
             axes.plot(places, heights, linewidth=0.8, linestyle=(0, (2, 2)), color=style["color"])
     else:
-        axes.plot(places, heights, linewidth=1.3, markersize=4, **style)
+        axes.plot(places, heights, linewidth=1.2, markersize=3.5, **style)
     for x, height, fails in zip(places, heights, failed, strict=True):
         if fails:
             axes.plot(x, height, marker="x", color=VERMILION, markersize=7, markeredgewidth=2)
@@ -65,13 +67,11 @@ def _legend(figure, results: Results) -> None:
 
     entries = [
         Line2D([], [], markersize=4, label=f"seed {seed}", **seed_style(index))
-        for index, seed in enumerate(results.seeds[:10])
+        for index, seed in enumerate(results.seeds[:SEEDS])
     ]
     if any(run.failed_by_itself for run in results.all_runs):
         entries.append(
             Line2D([], [], color=VERMILION, marker="x", linestyle="none", markersize=7, markeredgewidth=2,
                    label="failed (no value)")
         )  # fmt: skip
-    figure.legend(
-        handles=entries, loc="upper center", ncols=min(len(entries), 8), frameon=False, fontsize=8, columnspacing=1.2
-    )
+    figure.legend(handles=entries, loc="upper center", ncols=min(len(entries), 7), frameon=False, columnspacing=1.2)

@@ -12,7 +12,7 @@ from reports import verdicts
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WIDTH = 9.0  # inches; shown at about 880 pixels on GitHub
+WIDTH, DPI = 7.2, 190  # inches: the text width of a printed page, so that a font of 8 points is printed as one
 # Okabe and Ito, 2008: distinguishable with any colour vision.
 BLUE, VERMILION, GREEN, GREY, SKY, ORANGE, PURPLE = (
     "#0072B2", "#D55E00", "#009E73", "#666666", "#56B4E9", "#E69F00", "#CC79A7",
@@ -31,11 +31,14 @@ CLAIM_STYLES = {
 OTHER_STYLE = (GREY, "o")
 _SETTINGS = {
     "font.family": "DejaVu Sans",
-    "font.size": 9,
+    "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
     "text.parse_math": False,  # an arm's name is never markup
 }
 
@@ -61,7 +64,7 @@ def png(figure: Figure) -> bytes:
 
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()
 
 

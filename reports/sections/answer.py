@@ -8,18 +8,22 @@ from reports import verdicts
 from reports.agreement import agreement
 from reports.failures import exact_p
 from reports.findings import Effect
-from reports.page import Page, predictor
+from reports.page import Page, predictor, trained_mark
 from reports.scoring import mean_of
+from reports.sections.certainty import advice, certainty, confirming
+from reports.sections.claims import role
 from reports.sections.confirmation import confirmation
 from reports.sections.health import DIVERGED, flagged
+from reports.sections.scenes import on_scenes
 from reports.wording import among, both, code, count, escape, listed, p_value
 
 REVERSED = -0.5  # rank correlation from which two metrics are said to disagree
 
 
 def answer(page: Page) -> str:
-    parts = [_question(page), confirmation(page), _progress(page), _references(page), _finding(page), _best(page)]
-    parts += [_certainty(page), _disagreement(page), _stability(page)]
+    parts = [_question(page), confirmation(page), confirming(page), _progress(page), _references(page)]
+    parts += _arms_and_factors(page)
+    parts += [_stopped(page), certainty(page), _disagreement(page), _stability(page), advice(page)]
     return "\n\n".join(["## Answer", *filter(None, parts)])
 
 
@@ -28,18 +32,16 @@ def _question(page: Page) -> str:
 
 
 def _progress(page: Page) -> str:
-    runs = page.results.all_runs
-    settled = sum(not run.missing for run in runs)
-    if settled == len(runs):
+    if not page.lost:
         return ""
-    return f"**Incomplete: {settled} of {len(runs)} trials have an outcome.** What follows covers these alone."
+    due = len(page.due)
+    return f"**Incomplete: {due - len(page.lost)} of {due} trials have an outcome.** What follows covers these alone."
 
 
 def _references(page: Page) -> str:
     """Stands before everything else where training has not paid."""
     best = page.best_reference
-    scored = [arm for arm in page.analysis.arms.values() if arm.score is not None]
-    if not best or not scored:
+    if not best or not page.scored:
         return ""
     name, value = best
     winners = page.beaten_by(value)
@@ -47,7 +49,7 @@ def _references(page: Page) -> str:
     label = escape(page.results.metric.label)
     if not winners:
         return " ".join(filter(None, [f"**No arm beats {described}, on {label}.**", _elsewhere(page, name)]))
-    behind = [arm.arm for arm in scored if arm.arm not in winners]
+    behind = [arm for arm, _ in page.scored if arm not in winners]
     if behind:
         return f"By its mean {label}, {listed(behind)} {'does' if len(behind) == 1 else 'do'} not beat {described}."
     return f"By its mean {label}, every arm beats {described}."
@@ -67,6 +69,19 @@ def _elsewhere(page: Page, reference: str) -> str:
         beaten.setdefault((count, len(means)), []).append(escape(metric.label))
     said = [f"{among(*counts)} on {both(labels)}" for counts, labels in sorted(beaten.items(), reverse=True)]
     return f"By their means, it is beaten by {'; by '.join(said)}." if said else ""
+
+
+def _arms_and_factors(page: Page) -> list[str]:
+    """What carries the claims first; arms beside a family of factor effects are marked as exploratory."""
+    arms, factors = _finding(page), _factors(page)
+    if page.analysis.family != "factor_effects" or not factors:
+        return [arms, _best(page), factors]
+    return [factors, f"Arms, exploratory: {arms}", _best(page)]
+
+
+def _stopped(page: Page) -> str:
+    stopped = page.analysis.stopped
+    return f"Stopped on the way, and not compared: {listed(stopped)}." if stopped else ""
 
 
 def _finding(page: Page) -> str:
@@ -115,7 +130,27 @@ def _group(page: Page, verdict: str) -> str:
 def _estimate(page: Page, effect: Effect) -> str:
     numbers = page.numbers
     size = f"{numbers.difference(effect.difference)}{numbers.suffix}"
-    return f"{code(effect.arm)} by {size} {numbers.interval(effect.low, effect.high)}"
+    trained = "trained on it" if trained_mark(page, effect.arm, page.analysis.metric) else ""
+    more = "".join(f", {said}" for said in (on_scenes(page, effect.arm), trained) if said)
+    return f"{code(effect.arm)} by {size} {numbers.interval(effect.low, effect.high)}{more}"
+
+
+def _factors(page: Page) -> str:
+    """The factors whose effect the intervals support, where the design can say any."""
+    found = page.analysis.factor_effects
+    if not found or page.analysis.blocks < 3:
+        return ""
+    told = [effect for effect in found if effect.low is not None and not effect.low <= 0 <= effect.high]
+    told = [effect for effect in told if effect.kind != "shapley"]
+    if not told:
+        return f"Of the {count(len(found), 'effect')} of factors not one can be told from 0."
+    said = [
+        f"{code(effect.label)} ({effect.kind}) {page.numbers.difference(effect.difference)}{page.numbers.suffix} "
+        f"{page.numbers.interval(effect.low, effect.high)}"
+        for effect in told[:4]
+    ]
+    rest = f" and {len(told) - 4} more" if len(told) > 4 else ""
+    return f"Factors that can be told from 0 ({role(page, claims='factor_effects')}): {'; '.join(said)}{rest}."
 
 
 def _screening(page: Page) -> str:
@@ -192,38 +227,3 @@ def _pathology(page: Page, flag: str) -> str:
         f"other arms (smallest exact {p_value(least)} of an arm against {base}: "
         f"{'not a claim' if least > 0.05 else 'not corrected for the number of arms'})."
     )
-
-
-def _certainty(page: Page) -> str:
-    analysis = page.analysis
-    if analysis.blocks < 3 or not analysis.sigma:
-        return ""
-    grade = ": exploratory" if analysis.blocks < 5 else ""
-    said = [f"{analysis.blocks} paired seeds{grade}.", _power(page)]
-    first = analysis.ranking[0]
-    effect = analysis.effect(first)
-    if effect and effect.shrunken is not None:
-        shrunken = f"{page.numbers.difference(effect.shrunken)}{page.numbers.suffix}"
-        said.append(
-            f"Shrunken towards the other arms, {code(first)} differs from {code(analysis.baseline)} by {shrunken}: "
-            "selected and estimated on the same seeds."
-        )
-    said.append(f"All of this holds for these scenes, this budget and the {escape(page.results.split)} split.")
-    return " ".join(filter(None, said))
-
-
-def _power(page: Page) -> str:
-    """What the study could have found, in the unit of the metric and in the unit of `ablate plan`."""
-    analysis, numbers = page.analysis, page.numbers
-    if analysis.detectable is None:
-        return ""
-    text = (
-        f"A true difference of {numbers.size(analysis.detectable)} from {code(analysis.baseline)} "
-        f"({analysis.detectable / analysis.sigma:.1f} residual standard deviations) would have been found with 80 % "
-        "probability; smaller ones may hide"
-    )
-    smallest = analysis.smallest_effect
-    if smallest is not None and smallest < analysis.detectable:
-        declared = f"{smallest:g}" + (f" {escape(numbers.unit)}" if numbers.unit else "")
-        return f"{text}, even above the smallest effect of interest ({declared})."
-    return f"{text}."

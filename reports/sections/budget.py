@@ -10,6 +10,8 @@ def budget(page: Page) -> str:
     kinds: dict[tuple[str, str], list[str]] = {}
     for arm in page.order:
         kinds.setdefault(_given(page, arm), []).append(arm)
+    if set(kinds) == {(NOTHING, NOTHING)}:
+        return ""
     if len(kinds) == 1:
         text = f"Every arm: {_said(*next(iter(kinds)))}."
     else:
@@ -38,4 +40,4 @@ def _given(page: Page, name: str) -> tuple[str, str]:
 
 
 def _count(number: int | None) -> str:
-    return NOTHING if number is None else f"{number:,}"
+    return f"{number:,}" if number else NOTHING

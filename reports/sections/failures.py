@@ -7,7 +7,7 @@ from collections import Counter
 from ablate.records import Status
 from reports.failures import success_interval
 from reports.load import Run
-from reports.page import Page
+from reports.page import ROWS, Page
 from reports.wording import code, count, escape, table
 
 _LOST = {Status.failed.value: "failed without an outcome"}
@@ -26,11 +26,13 @@ def _own(page: Page) -> str:
         outcomes = sum(run.done for run in runs) + len(failed)
         if failed:
             low, high = success_interval(outcomes - len(failed), outcomes)
-            what = "; ".join(_reason(run) for run in failed)
+            what = "; ".join(_reason(run) for run in failed[:5])
+            what += f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
             rows.append([code(name), f"{outcomes - len(failed)} / {outcomes}", f"[{low:.2f}, {high:.2f}]", what])
     if not rows:
         return "No run ended as diverged or collapsed."
-    return table(["arm", "trained", "success rate, exact 95 % interval", "what happened"], rows)
+    rest = f"\n\n{len(rows) - ROWS} more arms with failed runs: see table.csv." if len(rows) > ROWS else ""
+    return table(["arm", "trained", "success rate, exact 95 % interval", "what happened"], rows[:ROWS]) + rest
 
 
 def _reason(run: Run) -> str:
@@ -56,17 +58,19 @@ def _penalty(page: Page) -> str:
 
 
 def _stopped(page: Page) -> str:
+    """Runs that were stopped one by one; whole arms that a race ended stand under the ranking."""
     stopped = [run for run in page.results.all_runs if run.outcome == Status.stopped]
-    if not stopped:
+    per_arm = Counter(run.arm for run in stopped if run.arm not in page.analysis.stopped)
+    if not per_arm:
         return ""
-    per_arm = Counter(run.arm for run in stopped)
-    named = ", ".join(f"{code(arm)} ({per_arm[arm]})" for arm in page.order if arm in per_arm)
-    return f"Stopped early, left out of all means, and biased low if read anyway: {named}."
+    named = [f"{code(arm)} ({per_arm[arm]})" for arm in page.order if arm in per_arm]
+    rest = f" and {len(named) - ROWS} more arms" if len(named) > ROWS else ""
+    side = "low" if page.analysis.goal == "max" else "high"
+    return f"Stopped early, left out of all means, and biased {side} if read anyway: {', '.join(named[:ROWS])}{rest}."
 
 
 def _missing(page: Page) -> str:
-    runs = page.results.all_runs
-    lost = [run for run in runs if run.missing]
+    lost = page.lost
     if not lost:
         return ""
     per_outcome = Counter(run.outcome for run in lost)
@@ -75,6 +79,6 @@ def _missing(page: Page) -> str:
     rest = f" and {len(lost) - 12} more" if len(lost) > 12 else ""
     known = "; the last section says what is known of them" if any(run.result for run in lost) else ""
     return (
-        f"Without an outcome: {count(len(lost), 'trial')} of {len(runs)} ({counts}): {named}{rest}. "
+        f"Without an outcome: {count(len(lost), 'trial')} of {len(page.due)} ({counts}): {named}{rest}. "
         f"They are missing, not counted as failures of their arm{known}."
     )

@@ -8,6 +8,7 @@ import statistics
 from reports.failures import exact_p
 from reports.load import Run
 from reports.page import Page
+from reports.sections.ranking import folded
 from reports.wording import NOTHING, code, count, escape, listed, p_value, table
 
 READINGS = {
@@ -47,8 +48,17 @@ LEGEND = {
 
 
 def health(page: Page) -> str:
+    """Nothing where no run was watched: results of another trainer."""
+    if not any(map(_watched, page.results.all_runs)):
+        return ""
     parts = [_diagnoses(page), _counts(page), _readings(page)]
     return "\n\n".join(["## Health", *filter(None, parts)])
+
+
+def _watched(run: Run) -> bool:
+    if run.result is None:
+        return False
+    return bool(run.flags or run.result.diagnosis) or any(key.startswith("health/") for _, key in run.result.curves)
 
 
 def _diagnoses(page: Page) -> str:
@@ -64,11 +74,17 @@ def _diagnoses(page: Page) -> str:
             groups.setdefault(said, []).append(arm)
     if not groups:
         return ""
-    rows = [[listed(arms, most=40), said] for said, arms in groups.items()]
+    usual = max(groups, key=lambda said: len(groups[said]))
+    rows = [[_members(arms, most=said == usual), said] for said, arms in groups.items()]
     note = "What each run suffered from most."
     if any(map(_unjudged, page.results.all_runs)):
         note += " `unjudged`: too short a run for a flag, which takes three windows of readings in a row."
     return f"{note}\n\n{table(['arm', 'diagnosis: seeds'], rows)}"
+
+
+def _members(arms: list[str], *, most: bool) -> str:
+    """The largest group is everything that the other lines do not name."""
+    return f"the other {len(arms)} arms" if most and len(arms) > 8 else listed(arms, most=40)
 
 
 def _counts(page: Page) -> str:
@@ -78,27 +94,28 @@ def _counts(page: Page) -> str:
         judged = [run for run in runs if not _unjudged(run)]
         short = f"; {len(runs) - len(judged)} more were not judged to their end" if len(judged) < len(runs) else ""
         return f"No pathology was flagged in {count(len(judged), 'run')}{short}."
-    head = ["pathology", "arm", "seeds with it", "first flagged at update", f"against {code(page.analysis.baseline)}"]
-    rows = [row for flag in pathologies for row in _rows(page, flag)]
-    note = "Counts of flagged runs. The p are exact, two-sided and not corrected for the number of arms: exploratory."
+    base = code(page.analysis.baseline)
+    note = (
+        f"Seeds in which a pathology was flagged. Each p is exact, two-sided, against {base}, and not corrected for "
+        "the number of arms: exploratory."
+    )
     if any(run.flags and run.result.diagnosis == HEALTHY for run in runs):
         note += " A flag may have passed: a run that is called healthy had it on the way, and no longer at its end."
-    return f"{note}\n\n{table(head, rows)}"
+    return f"{note}\n\n" + "\n".join(f"- {_sentence(page, flag)}" for flag in pathologies)
 
 
-def _rows(page: Page, flag: str) -> list[list[str]]:
-    """The baseline first, then the other arms, those with equal counts on one line, most flagged first."""
+def _sentence(page: Page, flag: str) -> str:
+    """`D dominates: base 3 of 3 seeds; spectral 0 of 3 (p = 0.10: not a claim)`; arms with equal counts together."""
     baseline = page.analysis.baseline
+    base = flagged(page, baseline, flag)
     groups: dict[tuple[int, int], list[str]] = {}
     for arm in page.order:
         if arm != baseline and any(run.result for run in page.results.of(arm)):
-            counted = flagged(page, arm, flag)
-            groups.setdefault(counted, []).append(arm)
-    base = flagged(page, baseline, flag)
-    rows = [_line(page, flag, [baseline], base, NOTHING)] if base[1] else []
+            groups.setdefault(flagged(page, arm, flag), []).append(arm)
+    said = [_counted(page, flag, [baseline], base)] if any(page.results.of(baseline)) else []
     for counted, arms in sorted(groups.items(), key=_most_flagged):
-        rows.append(_line(page, flag, arms, counted, _versus(counted, base)))
-    return rows
+        said.append(_counted(page, flag, arms, counted, _versus(counted, base)))
+    return f"**{escape(flag)}**: {'; '.join(said)}. {_when(page, flag)}"
 
 
 def _most_flagged(group: tuple[tuple[int, int], list[str]]) -> tuple[float, int]:
@@ -107,20 +124,29 @@ def _most_flagged(group: tuple[tuple[int, int], list[str]]) -> tuple[float, int]
     return (-hits / runs, -runs) if runs else (1.0, 0)
 
 
-def _line(page: Page, flag: str, arms: list[str], counted: tuple[int, int], versus: str) -> list[str]:
-    steps = [run.flags[flag] for arm in arms for run in page.results.of(arm) if flag in run.flags]
-    when = NOTHING if not steps else f"{min(steps)}" if min(steps) == max(steps) else f"{min(steps)}–{max(steps)}"
-    seeds = [str(run.seed) for run in page.results.of(arms[0]) if flag in run.flags]
-    each = f" in each of {len(arms)} arms" if len(arms) > 1 else f": {', '.join(seeds)}" if seeds else ""
-    counts = f"{counted[0]} of {counted[1]}{each}" if counted[1] else "not measured: its reading is not defined here"
-    return [escape(flag), listed(arms, most=40), counts, when, versus]
+def _counted(page: Page, flag: str, arms: list[str], counted: tuple[int, int], versus: str = "") -> str:
+    if not counted[1]:
+        return f"{listed(arms)} not measured (its reading is not defined there)"
+    seeds = [str(run.seed) for arm in arms for run in page.results.of(arm) if flag in run.flags]
+    which = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if len(arms) == 1 and 0 < len(seeds) < counted[1] else ""
+    each = "each " if len(arms) > 1 else ""
+    inside = "; ".join(filter(None, [which, versus]))
+    return f"{listed(arms)} {each}{counted[0]} of {counted[1]}{'' if versus else ' seeds'}" + f" ({inside})" * bool(
+        inside
+    )
 
 
 def _versus(counted: tuple[int, int], base: tuple[int, int]) -> str:
     if not base[1] or not counted[1]:
-        return NOTHING
+        return ""
     p = exact_p(*counted, *base)
-    return p_value(p) + (", not a claim" if p > 0.05 else ", uncorrected")
+    return f"{p_value(p)}: {'not a claim' if p > 0.05 else 'not corrected'}"
+
+
+def _when(page: Page, flag: str) -> str:
+    steps = [run.flags[flag] for run in page.results.all_runs if flag in run.flags]
+    span = f"update {min(steps)}" if min(steps) == max(steps) else f"updates {min(steps)} to {max(steps)}"
+    return f"First flagged at {span}."
 
 
 def flagged(page: Page, arm: str, flag: str) -> tuple[int, int]:
@@ -142,7 +168,7 @@ def _unjudged(run: Run) -> bool:
 def _readings(page: Page) -> str:
     last = {
         arm: {key: _median(page, arm, key) for key in READINGS}
-        for arm in page.order
+        for arm in page.rows
         if any(run.result for run in page.results.of(arm))
     }
     keys = [key for key in READINGS if any(row[key] is not None for row in last.values())]
@@ -151,7 +177,7 @@ def _readings(page: Page) -> str:
     rows = [[code(arm), *(_shown(row[key]) for key in keys)] for arm, row in last.items()]
     head = ["arm", *(READINGS[key] for key in keys)]
     legend = " ".join(["Last reading of each run, median over seeds.", *(LEGEND[key] for key in keys if key in LEGEND)])
-    return f"{legend}\n\n" + table(head, rows, right=range(1, len(head)))
+    return "\n\n".join(filter(None, [legend, table(head, rows, right=range(1, len(head))), folded(page)]))
 
 
 def _shown(value: float | None) -> str:

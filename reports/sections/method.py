@@ -1,65 +1,125 @@
-"""How the numbers were made, and to what they apply."""
+"""How the numbers were made, ready for a paper, and to what they apply."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from ablate.records import Status
+from ablate import __version__
 from reports.page import Page
-from reports.wording import code, count, escape
+from reports.sampling import INDEPENDENT
+from reports.sections.alarm import twin_difference
+from reports.sections.certainty import numbered
+from reports.sections.claims import claims, family
+from reports.wording import both, code, count, escape
+
+SOFTWARE = f"ablate {__version__}"
 
 
 def method(page: Page) -> str:
-    parts = ["## Method and scope", _paragraph(page), "\n".join(f"- {line}" for line in _facts(page))]
-    return "\n\n".join(parts)
+    head = "## Method and scope"
+    if page.analysis.blocks < 3 or not page.analysis.sigma:
+        why = "No interval, verdict or probability is given: these runs support none (three paired seeds do)."
+        return "\n\n".join([head, why, _bullets(page)])
+    return "\n\n".join([head, "For a methods section, as it stands:", _paragraph(page), _bullets(page)])
 
 
 def _paragraph(page: Page) -> str:
+    """Model, comparisons, guard and beliefs with the numbers of this study."""
+    return " ".join(filter(None, [_design(page), _model(page), _comparisons(page), _best(page), _beliefs(page),
+                                  _outcomes(page), f"Analysis: {SOFTWARE}."]))  # fmt: skip
+
+
+def _design(page: Page) -> str:
+    results, analysis = page.results, page.analysis
+    replicates = f"{count(analysis.k, 'arm')} were trained with {count(len(results.seeds), 'seed')} each{_drawn(page)}"
+    shared = "; runs that share a seed share data order and the initial weights of shared parts" if results.hash else ""
+    before = (
+        " Arms, seeds, primary metric, family, smallest effect of interest and the worth of a failed run were fixed in "
+        f"a plan (hash {code(results.hash)}) written before the first run."
+        if results.hash
+        else ""
+    )
+    scored = f"on the {escape(results.split)} split with the final weights" if results.split else "as given"
+    return f"{replicates}{shared}. {escape(results.metric.label)} was scored {scored}.{before}"
+
+
+def _drawn(page: Page) -> str:
+    """How arms came about that nobody listed, and which were not run to their end."""
+    search, stopped = page.results.search, page.analysis.stopped
+    said = ""
+    if search:
+        learns = search.get("sampler") not in INDEPENDENT
+        said = f", drawn by {escape(search.get('sampler', 'a search'))}"
+        said += " from what earlier ones came to; the analysis takes them as given" if learns else ""
+    return said + (f"; {len(stopped)} of them were stopped on the way and are not in the fit" if stopped else "")
+
+
+def _model(page: Page) -> str:
     analysis = page.analysis
     measure = ("the logarithm of " if analysis.scale == "log" else "") + escape(page.results.metric.label)
     return (
-        f"Ordinary least squares of {measure} on arm and seed (seeds are blocks), finished runs only. "
-        f"Arms are compared with {code(analysis.baseline)} by a block Dunnett procedure with simultaneous "
-        f"{100 * (1 - analysis.alpha):.0f} % intervals; no standard error is below that of an arm's own per-seed "
-        "differences, nor below the family's. Arms that could be the best: multiple comparisons with the best (Hsu), "
-        "each error at least the pair's own. Probabilities and shrunken differences: a hierarchical model whose prior "
-        "lets one arm in five lie far from the others, hidden below 4 arms or 3 seeds. Verdicts need at least 3 paired "
-        "seeds. Every other metric is exploratory."
+        f"We fitted {measure} by ordinary least squares on arm and seed (seeds as fixed blocks; finished runs only; "
+        f"residual sd {analysis.sigma:.3g}, {count(analysis.df, 'degree')} of freedom)."
     )
+
+
+def _comparisons(page: Page) -> str:
+    analysis, base = page.analysis, code(page.analysis.baseline)
+    level = f"{100 * (1 - analysis.alpha):.0f} %"
+    guard = f" (own over pooled variance: {analysis.guard:.2f} on average)" if analysis.guard is not None else ""
+    said = {
+        "vs_baseline": f"Each arm was compared with {base} by a block Dunnett procedure with {level} intervals",
+        "all_pairs": f"All pairs of arms were compared with {level} intervals",
+        "factor_effects": f"Effects of factors are linear contrasts of the same fit with {level} intervals",
+    }[analysis.family]
+    small = "not declared"
+    if analysis.smallest_effect is not None:
+        small = f"{analysis.smallest_effect:g}" + (f" {escape(page.numbers.unit)}" if page.numbers.unit else "")
+    return (
+        f"{said} that hold simultaneously (family-wise alpha {analysis.alpha:g}); no standard error is below that of a "
+        f"contrast's own per-seed values, nor below the family's{guard}. Smallest effect of interest: {small}."
+    )
+
+
+def _best(page: Page) -> str:
+    if not page.analysis.best_set:
+        return ""
+    return "Arms that could be the best: multiple comparisons with the best (Hsu), each error at least the pair's own."
+
+
+def _beliefs(page: Page) -> str:
+    if not any(arm.p_best is not None for arm in page.analysis.arms.values()):
+        return ""
+    return (
+        "Shrunken differences and probabilities: a hierarchical normal model whose prior lets one arm in five lie far "
+        "from the others."
+    )
+
+
+def _outcomes(page: Page) -> str:
+    failed = sum(arm.n_failed for arm in page.analysis.arms.values())
+    if not failed:
+        return ""
+    return (
+        f"{count(failed, 'run')} that diverged, collapsed or broke by the recipe were counted as outcomes of their "
+        "arm, not repeated; they enter the order of arms at the declared penalty."
+    )
+
+
+def _bullets(page: Page) -> str:
+    return "\n".join(f"- {line}" for line in _facts(page))
 
 
 def _facts(page: Page) -> list[str]:
     results, analysis = page.results, page.analysis
-    runs = results.all_runs
-    settled = sum(not run.missing for run in runs)
-    facts = [
-        f"Design {code(results.design)}; family: each arm against {code(analysis.baseline)}; alpha {analysis.alpha:g}.",
-        f"{analysis.k} distinct arms, {count(analysis.blocks, 'paired seed')} (planned: {_seeds(results.seeds)}).",
-        _error(page),
-        f"Outcomes: {settled} of {len(runs)} trials ({results.cells} cells planned). {_deviations(page)}",
-        f"Scores: {escape(results.split)} split, final weights. Intervals are over seeds, for these scenes only.",
-    ]
-    if analysis.smallest_effect is not None:
-        unit = f" {escape(results.metric.unit)}" if results.metric.unit and analysis.scale == "raw" else ""
-        facts.append(f"Smallest effect of interest: {analysis.smallest_effect:g}{unit}.")
-    else:
+    design = f"Design {code(results.design)}; family: {family(page)}; alpha {analysis.alpha:g}."
+    facts = [f"{design} {claims(page)}" if analysis.blocks >= 3 else design]
+    arms, blocks = count(analysis.k, "distinct arm"), count(analysis.blocks, "paired seed")
+    facts.append(f"{arms}, {blocks} (planned: {numbered(results.seeds)}).")
+    facts += [_error(page), *_looks(page), *_twin(page)]
+    facts.append("Intervals are over seeds, for these scenes only." if results.split else
+                 "Intervals are over seeds, for the data that the runs were scored on only.")  # fmt: skip
+    if analysis.smallest_effect is None:
         facts.append("No smallest effect of interest was declared, so no arm can be called equivalent.")
-    if analysis.guard is not None and analysis.blocks >= 3:
-        facts.append(f"Guard: own over pooled variance of the differences, mean {analysis.guard:.2f}.")
-    facts += _named("Data", results.data) + _named("Each trial", results.resources)
-    return facts + ([f"Plan {code(results.hash)}, written before the first trial."] if results.hash else [])
-
-
-def _named(noun: str, facts: Mapping[str, Any]) -> list[str]:
-    plain = [
-        f"{escape(key)} {code(value)}" for key, value in sorted(facts.items()) if not isinstance(value, dict | list)
-    ]
-    return [f"{noun}: {', '.join(plain)}."] if plain else []
-
-
-def _seeds(seeds: tuple[int, ...]) -> str:
-    return ", ".join(map(str, seeds)) if len(seeds) <= 12 else f"{len(seeds)} seeds, {min(seeds)} to {max(seeds)}"
+    return facts
 
 
 def _error(page: Page) -> str:
@@ -75,12 +135,35 @@ def _error(page: Page) -> str:
     return said + "."
 
 
-def _deviations(page: Page) -> str:
-    runs = page.results.all_runs
-    counts = {
-        "missing": sum(run.missing for run in runs),
-        "failed and not in the fit": sum(run.failed_by_itself for run in runs),
-        "stopped early and not in the fit": sum(run.outcome == Status.stopped for run in runs),
-    }
-    parts = [f"{number} {what}" for what, number in counts.items() if number]
-    return f"Deviations from the plan: {', '.join(parts)}." if parts else "No cell of the plan is missing."
+def _looks(page: Page) -> list[str]:
+    """How often a race looked at the data: its alpha is split over the looks."""
+    looks = len(page.results.looks)
+    if not looks:
+        return []
+    ended = count(len(page.analysis.stopped), "arm")
+    return [f"Race: {count(looks, 'look')} after whole seeds, alpha split over them; {ended} stopped."]
+
+
+def _twin(page: Page) -> list[str]:
+    twin = page.analysis.twin
+    if twin is None:
+        return []
+    verdict = "**it differs, see the warning above**" if twin.differs else "no alarm"
+    base = code(page.analysis.baseline)
+    return [
+        f"Pairing check (A/A): {base} again with other initial weights and dropout but the same data order, minus "
+        f"{base}: {twin_difference(page, twin)}: {verdict}. The twin is outside the fit, the family and the best set."
+    ]
+
+
+def refused(page: Page) -> str:
+    """Cells of the design that are not run, by name."""
+    entries = page.results.properties.get("refused") or ()
+    said = [f"{code(_named(entry.get('combination')))}: {escape(entry.get('why') or 'declared')}" for entry in entries]
+    return f"Combinations that the design leaves out: {both(said)}." if said else ""
+
+
+def _named(combination: object) -> str:
+    if isinstance(combination, dict):
+        return "+".join(f"{factor}={level}" for factor, level in combination.items())
+    return str(combination)

@@ -10,6 +10,7 @@ import numpy as np
 from reports.fit import fit
 from reports.page import Page, trained_on
 from reports.scoring import scores_of
+from reports.sections.method import refused
 from reports.wording import code, escape, listed
 
 
@@ -18,6 +19,7 @@ def notes(page: Page) -> str:
         *_mixed_code(page),
         *_unfair(page),
         *_uneven(page),
+        *filter(None, [refused(page)]),
         *_shared(page),
         *_inert(page),
         *_stages(page),

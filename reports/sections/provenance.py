@@ -7,26 +7,47 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reports.page import Page
+from reports.sections.figures import Caption, shown
 from reports.wording import NOTHING, code, escape, table
 
 HEADING = "## Provenance"
 
 
 def provenance(page: Page) -> str:
+    """Nothing where the results came without times and without a machine."""
+    rows = [[code(key), escape(_shown(key, value))] for key, value in _flat(page.results.provenance)]
+    parts = [
+        _cost(page),
+        _code(page),
+        _broken(page),
+        table(["fact", "value"], rows) if rows else "",
+        *shown(page, CAPTIONS),
+    ]
+    parts = list(filter(None, parts))
+    note = "Depends on when and where the study ran; comparisons of reports leave this section out."
+    return "\n\n".join([HEADING, note, *parts]) if parts else ""
+
+
+def _cost(page: Page) -> str:
+    """All attempts of all runs, those that came to nothing included."""
     runs = [run for run in page.results.all_runs if run.result]
     hours = sum(run.result.seconds for run in runs) / 3600
     lost = sum(run.result.seconds for run in runs if not run.done) / 3600
-    parts = [
-        HEADING,
-        "Depends on when and where the study ran; comparisons of reports leave this section out.",
-        f"Training time of all trials: {hours:.3g} h, of which {lost:.3g} h in runs that did not finish.",
-    ]
-    broken = [run for run in runs if run.missing]
+    if not hours:
+        return ""
+    return f"Training time of all trials: {hours:.3g} h, of which {lost:.3g} h in runs that did not finish."
+
+
+def _code(page: Page) -> str:
+    """States of the training code that the runs' own streams name."""
+    states = sorted(set().union(*(run.code for run in page.results.all_runs)))
+    return f"Trained by code {' and '.join(map(code, states))}." if states else ""
+
+
+def _broken(page: Page) -> str:
+    broken = [run for run in page.lost if run.result]
     lines = [f"- {code(run.arm)} seed {run.seed}: {run.outcome}, {escape(run.result.why)}" for run in broken]
-    parts.append("\n".join(lines))
-    rows = [[code(key), escape(_shown(key, value))] for key, value in _flat(page.results.provenance)]
-    parts += [table(["fact", "value"], rows)] if rows else []
-    return "\n\n".join(filter(None, parts))
+    return "\n".join(lines)
 
 
 def _shown(key: str, value: Any) -> str:
@@ -43,3 +64,23 @@ def _flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _hours(page: Page) -> str:
+    return (
+        f"{escape(page.results.metric.label)} against hours of training, pauses left out: of this machine and its "
+        "load. Arms whose updates take longer reach further to the right."
+    )
+
+
+def _price(page: Page) -> str:
+    return (
+        "Quality against the time that a finished run took here. Squares: no other arm equals or beats them in both "
+        "means. Times of trials that shared the machine are longer than alone."
+    )
+
+
+CAPTIONS: dict[str, tuple[str, Caption]] = {
+    "hours.png": ("Learning curves against hours", _hours),
+    "cost.png": ("Quality and cost", _price),
+}

@@ -1,67 +1,85 @@
-"""The ranked table, with the predictors without training in it, and the exploratory metrics beside it."""
+"""The ranked table, with the predictors without training in it."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable, Sequence
 
-from reports.agreement import agreement
-from reports.page import Page, change, trained_on
-from reports.scoring import mean_of
-from reports.wording import NOTHING, among, arrow, code, escape, share, table, unbroken
+from reports.failures import success_interval
+from reports.page import Page, change, trained_mark
+from reports.sections.claims import claims
+from reports.wording import NOTHING, among, arrow, code, count, escape, table, unbroken
 
 
 def ranking(page: Page) -> str:
     metric = page.results.metric
     unit = f" ({escape(metric.unit)})" if metric.unit else ""
-    direction = "higher" if metric.goal == "max" else "lower"
     interval = ", 95 % interval" if any(effect.low is not None for effect in page.analysis.effects) else ""
     head = [
-        "rank", "arm", "runs ok", f"{escape(metric.label)}{unit} {arrow(metric)}", "sd over seeds",
-        f"difference from {code(page.analysis.baseline)}{interval}", "verdict", "shrunken", "P(beats)", "P(best)",
-        "change",
+        "rank", "arm", "ties", "runs ok", f"{escape(metric.label)}{unit} {arrow(metric)}", "sd over seeds",
+        f"difference from {code(page.analysis.baseline)}{interval}", "verdict", "change",
     ]  # fmt: skip
-    rows = [_row(page, arm) for arm in page.order]
+    rows = [_row(page, arm) for arm in page.in_fit]
     rows += [_reference(page, name) for name in page.results.references if metric.name in page.results.references[name]]
-    right = [0, 2, 3, 4, 5, 7, 8, 9]
-    parts = ["## Ranking", _caption(page, direction), _without_blanks(head, rows, right), _exploratory(page)]
+    parts = ["## Ranking", _caption(page), without_blanks(head, rows, (0, 3, 4, 5, 6)), folded(page), _stopped(page)]
     return "\n\n".join(filter(None, parts))
 
 
-def _caption(page: Page, direction: str) -> str:
+def _caption(page: Page) -> str:
     analysis = page.analysis
     modelled = any(arm.p_best is not None for arm in analysis.arms.values())
-    key = "shrunken means" if modelled else "means"
-    said = [f"Means of finished runs; {direction} is better. In the order of the {key}."]
-    if (runs := _all_ok(page)) is not None:
-        said.append(f"All {runs} runs of every arm finished." if runs > 1 else "The one run of every arm finished.")
-    if any(effect.low is not None for effect in analysis.effects):
+    direction = "higher" if analysis.goal == "max" else "lower"
+    judged = any(effect.low is not None for effect in analysis.effects)
+    said = [claims(page)] if judged else []
+    said.append(f"Means of finished runs; {direction} is better. In the order of the "
+                f"{'shrunken means' if modelled else 'means'}.")  # fmt: skip
+    said.append(all_finished(page))
+    if judged:
         said.append("Intervals are simultaneous over all arms, and the verdict is read from them alone.")
     if analysis.best_set:
         said.append("★: could be the best, 95 %.")
-    if modelled:
+    if analysis.letters:
         said.append(
-            "Shrunken (the difference drawn towards the other arms), P and the rank's 95 % interval in brackets are "
-            "beliefs under a model, without correction for many arms."
+            "Ties: arms that share a letter are not separated from each other (all pairs, two-sided), which does not "
+            "make them equal; ★ comes from a sharper one-sided test against the best."
         )
+    if modelled:
+        said.append("In brackets: the rank's 95 % interval, a belief under a model.")
     if any(arm.n_failed for arm in analysis.arms.values()):
         said.append("The order counts failed runs at their penalty; all other numbers are of trained runs.")
+    if any(trained_mark(page, name, analysis.metric) for name in page.rows):
+        said.append("†: trained on this metric or its like, which not every arm was: it favours them.")
     if analysis.scale == "log":
         said.append("Differences are ratios, shown as percentages.")
-    return " ".join(said)
+    return " ".join(filter(None, said))
 
 
-def _all_ok(page: Page) -> int | None:
+def all_finished(page: Page) -> str:
+    """Said once where every run of every arm finished, in place of a column that says it of each."""
+    runs = runs_of_all(page)
+    if runs is None:
+        return ""
+    low, high = success_interval(runs, runs)
+    many = f"All {runs} runs" if runs > 1 else "The one run"
+    return f"{many} of every arm finished (success rate, exact 95 % interval: [{low:.2f}, {high:.2f}])."
+
+
+def runs_of_all(page: Page) -> int | None:
     """Runs of every arm, where all finished and each arm has as many; else None."""
-    arms = page.analysis.arms.values()
-    counts = {(arm.n_ok, arm.n_planned) for arm in arms}
-    return next(iter(counts))[0] if len(counts) == 1 and all(ok == planned for ok, planned in counts) else None
+    counts = {(arm.n_ok, arm.n_planned) for arm in page.analysis.arms.values()}
+    return next(iter(counts))[0] if len(counts) == 1 and all(ok == planned > 0 for ok, planned in counts) else None
 
 
-def _without_blanks(head: list[str], rows: list[list[str]], right: list[int]) -> str:
+def without_blanks(head: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[int]) -> str:
     """The table less the columns in which no row has anything."""
     kept = [column for column in range(len(head)) if any(row[column] != NOTHING for row in rows)]
     trimmed = [[row[column] for column in kept] for row in [head, *rows]]
-    return table(trimmed[0], trimmed[1:], right=[place for place, column in enumerate(kept) if column in right])
+    return table(trimmed[0], trimmed[1:], right=[place for place, column in enumerate(kept) if column in set(right)])
+
+
+def folded(page: Page) -> str:
+    """What a table of very many arms leaves out."""
+    left = len(page.order) - len(page.rows)
+    return f"{left} arms of the middle ranks are left out here; table.csv holds all {len(page.order)}." if left else ""
 
 
 def _row(page: Page, name: str) -> list[str]:
@@ -71,70 +89,38 @@ def _row(page: Page, name: str) -> list[str]:
     ranks = f" ({summary.ranks[0]} to {summary.ranks[1]})" if summary.ranks else ""
     place = page.place(name)
     rank = NOTHING if place is None else unbroken(f"{place}{ranks}")
-    runs = NOTHING if _all_ok(page) is not None else f"{summary.n_ok} / {summary.n_planned}"
-    own = [rank, names + star, runs, numbers.value(summary.mean), numbers.value(summary.sd)]
+    runs = NOTHING if runs_of_all(page) is not None else f"{summary.n_ok} / {summary.n_planned}"
+    own = [rank, names + star, page.analysis.letters.get(name) or NOTHING, runs]
+    own.append(numbers.value(summary.mean) + trained_mark(page, name, page.results.metric.name))
+    own.append(numbers.value(summary.sd))
     changed = change(page.arm(name), page.results.arms)
     if effect is None:
-        return [*own, NOTHING, "baseline", NOTHING, NOTHING, share(summary.p_best), changed]
+        return [*own, NOTHING, "baseline", changed]
     interval = "" if effect.low is None else f" {unbroken(numbers.interval(effect.low, effect.high))}"
-    return [
-        *own, f"{numbers.difference(effect.difference)}{interval}", effect.verdict,
-        numbers.difference(effect.shrunken), share(summary.p_beats), share(summary.p_best),
-        changed,
-    ]  # fmt: skip
+    return [*own, f"{numbers.difference(effect.difference)}{interval}", effect.verdict, changed]
 
 
 def _reference(page: Page, name: str) -> list[str]:
     value = page.results.references[name][page.results.metric.name]
-    scored = [arm for arm in page.analysis.arms.values() if arm.score is not None]
-    verdict = f"beaten by {among(len(page.beaten_by(value)), len(scored))}"
-    own = [NOTHING, f"*{escape(name.replace('_', ' '))}*", NOTHING, page.numbers.value(value), NOTHING, NOTHING]
-    return [*own, verdict, NOTHING, NOTHING, NOTHING, "reference, no training"]
+    verdict = f"beaten by {among(len(page.beaten_by(value)), len(page.scored))}"
+    own = [NOTHING, f"*{escape(name.replace('_', ' '))}*", NOTHING, NOTHING, page.numbers.value(value)]
+    return [*own, NOTHING, NOTHING, verdict, "reference, no training"]
 
 
-def _exploratory(page: Page) -> str:
-    """Means of the other metrics, and the worst seed of the primary one: no claims."""
-    also, primary = page.results.also, page.results.metric
-    head = ["arm", f"worst seed, {escape(primary.label)}"]
-    head += [f"{escape(metric.label)} {arrow(metric)}" for metric in also]
-    columns = [_column(page, metric.name) for metric in also]
-    rows = []
-    for name in page.order:
-        cells = [column[name] + _mark(page, name, m.name) for column, m in zip(columns, also, strict=True)]
-        rows.append([code(name), page.numbers.value(page.analysis.arms[name].worst), *cells])
-    for name in page.results.references:
-        rows.append([f"*{escape(name.replace('_', ' '))}*", NOTHING, *(column[name] for column in columns)])
-    text = "Exploratory: means over finished runs, no intervals and no verdicts. ↑ higher, ↓ lower is better."
-    if any(_mark(page, name, metric.name) for name in page.order for metric in also):
-        text += " †: trained on this metric or its like, which not every arm was."
-    missing = [f"{escape(metric.label)}: unavailable: {escape(why)}" for metric, why in page.results.unavailable]
-    parts = ["### Other metrics", text, table(head, rows, right=range(1, len(head))), *missing, _agreement(page)]
-    return "\n\n".join(filter(None, parts))
-
-
-def _agreement(page: Page) -> str:
-    found = agreement(page.results)
-    said = [f"{escape(m.label)} {found[m.name]:+.2f}" for m in page.results.also if m.name in found]
-    if not said:
+def _stopped(page: Page) -> str:
+    """Arms that were ended on the way: a tier of its own, as their means are of seeds on which they lost."""
+    stopped = page.analysis.stopped
+    if not stopped:
         return ""
-    label = escape(page.results.metric.label)
-    return (
-        f"Order of the arms by these means against their order by {label}, as Spearman's rank correlation "
-        f"(+1 the same, -1 the reverse): {', '.join(said)}. Noise in the means is in it."
+    side = "low" if page.analysis.goal == "max" else "high"
+    rows = [
+        [code(name), f"stopped after n={one.after}, biased {side}", page.numbers.value(one.mean),
+         escape(one.why) or NOTHING, change(page.arm(name), page.results.arms)]
+        for name, one in stopped.items()
+    ]  # fmt: skip
+    text = (
+        f"{count(len(rows), 'arm')} ended before all seeds had been run to their end. They stand outside the fit, the "
+        "ranks and the pooled variance; nothing is imputed for what they did not run."
     )
-
-
-def _mark(page: Page, arm: str, metric: str) -> str:
-    """A dagger where this arm was trained on the metric and not every arm was."""
-    marked = [metric in trained_on(other) for other in page.results.arms]
-    return " †" if not all(marked) and metric in trained_on(page.arm(arm)) else ""
-
-
-def _column(page: Page, metric: str) -> dict[str, str]:
-    """One metric of all arms and references, printed with equal decimals: four digits of the largest."""
-    values = {name: mean_of(page.results, name, metric) for name in page.order}
-    values |= {name: row.get(metric) for name, row in page.results.references.items()}
-    known = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
-    largest = max((abs(value) for value in known.values()), default=0.0)
-    decimals = min(max(3 - math.floor(math.log10(largest)), 0), 6) if largest else 4
-    return {name: f"{known[name]:.{decimals}f}" if name in known else NOTHING for name in values}
+    head = ["arm", "tier", f"mean until then, biased {side}", "why", "change"]
+    return f"### Stopped on the way\n\n{text}\n\n{without_blanks(head, rows, (2,))}"

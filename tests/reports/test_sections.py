@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import reports
+from ablate.records import Status, TrialResult
 from reports.agreement import agreement
-from reports.load import PlannedArm, load
+from reports.findings import FactorEffect, SceneEffect, Stopped, TwinCheck
+from reports.html import html
+from reports.lint import lint
+from reports.load import Metric, PlannedArm, Results, Run, load
 from reports.markdown import markdown
-from reports.page import Page, change
+from reports.page import Page, change, compose
 from reports.scoring import analyse_results
+from reports.stability import stability
+from reports.tables import table_csv
 from reports.wording import Numbers, among
-from tests.reports.factory import GMSD, REFERENCES, study, table
+from tests.reports.factory import GMSD, REFERENCES, SSIM, study, table
 
-SSIM = {"name": "ssim", "label": "SSIM", "unit": "", "goal": "max"}
 ARMS = {"base": 17.0, "a=1": 17.5, "b=2": 16.0, "c=3": 17.1, "d=4": 16.6, "e=5": 17.3}
 
 
@@ -155,7 +161,7 @@ def test_a_pathology_that_an_arm_gives_no_reading_for_is_not_counted_as_absent(t
         path = root / "trials" / trial / "events.jsonl"
         path.write_text(path.read_text().replace("health/accuracy_real", "health/auc"))
     text = written(root)
-    assert "| D dominates | `a=1` | not measured" in text
+    assert "`a=1` not measured" in text.partition("**D dominates**")[2]
     assert "in 1 of 3 runs of `base` and in 0 of 12 runs of the other arms" in text  # 4 others, without a=1
 
 
@@ -176,7 +182,9 @@ def test_each_runs_diagnosis_stands_by_arm_and_seed(tmp_path):
     flags = {("base", 1): ("D dominates: right on 98%", 60), ("base", 3): ("D dominates: right on 99%", 60)}
     section = health_of(study(tmp_path, table(ARMS, 3), flags=flags))
     assert "| `base` | D dominates: 1, 3; healthy: 2 |" in section
-    assert "| D dominates | `base` | 2 of 3: 1, 3 | 60 |" in section
+    assert (
+        "- **D dominates**: `base` 2 of 3 seeds (seeds 1, 3); " in section and "First flagged at update 60." in section
+    )
     (others,) = [line for line in section.splitlines() if line.endswith("| healthy: 1, 2, 3 |")]
     assert all(f"`{arm}`" in others for arm in ARMS if arm != "base")
 
@@ -186,7 +194,7 @@ def test_a_run_too_short_to_be_judged_counts_neither_way(tmp_path):
     rewritten(root, "a=1", lambda event: event | ({"diagnosis": "unjudged"} if event["event"] == "ended" else {}))
     section = health_of(root)
     assert "| `a=1` | unjudged: 1, 2, 3 |" in section
-    assert "| D dominates | `a=1` | not measured" in section
+    assert "`a=1` not measured" in section.partition("**D dominates**")[2]
 
 
 def test_a_flag_that_passed_is_counted_and_is_not_the_diagnosis(tmp_path):
@@ -194,7 +202,7 @@ def test_a_flag_that_passed_is_counted_and_is_not_the_diagnosis(tmp_path):
     assert "may have passed" not in health_of(root)
     rewritten(root, "base", lambda event: event | ({"diagnosis": "healthy"} if event["event"] == "ended" else {}))
     section = health_of(root)
-    assert "| D dominates | `base` | 1 of 3: 1 | 60 |" in section and "A flag may have passed" in section
+    assert "**D dominates**: `base` 1 of 3 seeds (seed 1);" in section and "A flag may have passed" in section
     assert "D dominates: 1" not in section
 
 
@@ -225,7 +233,7 @@ def test_a_collapsed_run_is_an_outcome_of_its_arm_like_a_diverged_one(tmp_path):
         assert f"seed 2 {outcome}: " in texts[outcome][1]
     rankings = [text.partition("## Ranking")[2].partition("\n## ")[0] for _, text in texts.values()]
     assert rankings[0] == rankings[1] and "2/3" in rankings[0].replace(" ", "")
-    assert "| G has collapsed | `b=2` | 1 of 3: 2 |" in texts["collapsed"][1]
+    assert "`b=2` 1 of 3 (seed 2; p = 1.00: not a claim)" in texts["collapsed"][1].partition("**G has collapsed**")[2]
 
 
 def test_nothing_is_ever_called_cured(tmp_path):
@@ -300,3 +308,163 @@ def test_it_says_when_each_run_entered_a_later_stage(tmp_path):
     assert "- `b=2`: stage 2 began after this many generator updates: 40 (seed 1), 55 (seed 2).\n" in notes
     assert "- `c=3`: stage 2 began after this many generator updates: 30 (seed 2).\n" in notes
     assert notes.count("stage 2 began") == 3
+
+
+def test_pathologies_are_told_as_counts_with_their_exact_p(tmp_path):
+    flags = {("base", seed): ("D dominates: right on 98%", 60) for seed in (1, 2, 3)}
+    section = health_of(study(tmp_path, table({"base": 17.0, "spectral": 17.2}, 3), flags=flags))
+    assert "- **D dominates**: `base` 3 of 3 seeds; `spectral` 0 of 3 (p = 0.10: not a claim)." in section
+
+
+def page_of(root: Path, **analysis) -> Page:
+    """The page of a study of which the analysis says something else."""
+    results = load(root)
+    found = replace(analyse_results(results), **analysis)
+    return Page(results, found, Numbers.of(results.metric, found))
+
+
+def main_effect(**options) -> FactorEffect:
+    return FactorEffect(**{"kind": "main", "label": "a=1", "factors": ("a",), "difference": 0.5, "low": 0.1,
+                           "high": 0.9, "p_adjusted": 0.01, "verdict": "better"} | options)  # fmt: skip
+
+
+def test_effects_of_factors_carry_the_claims_only_where_the_family_says_so(tmp_path):
+    root = study(tmp_path, table(ARMS, 5))
+    for family, role in (("factor_effects", "these are the claims of the study"), ("vs_baseline", "exploratory: the")):
+        text = markdown(page_of(root, family=family, factor_effects=(main_effect(),)))
+        section = text.partition("## Factor effects")[2].partition("\n## ")[0]
+        assert role in section and "| `a=1` | main | +0.50 [+0.10, +0.90] | 0.010 | better |" in section
+        first = text.partition("## Ranking")[0]
+        assert ("Arms, exploratory: " in first) == (family == "factor_effects")
+
+
+def test_an_effect_names_those_that_it_cannot_be_told_from(tmp_path):
+    aliased = main_effect(aliased=("b : c",))
+    text = markdown(page_of(study(tmp_path, table(ARMS, 5)), factor_effects=(aliased,)))
+    assert "| `a=1` | main | +0.50 [+0.10, +0.90] | 0.010 | better | `b : c` |" in text
+    assert "its size is the sum of all of them" in text
+
+
+def test_which_partner_is_not_said_under_both(tmp_path):
+    root = study(tmp_path, table(ARMS, 5), design="both")
+    said = "which partner it is of cannot be said"
+    assert said in markdown(page_of(root, factor_effects=(main_effect(),)))
+    assert said not in markdown(page_of(root))
+
+
+def test_a_twin_that_differs_is_the_first_thing_in_the_report(tmp_path):
+    root = study(tmp_path, table(ARMS, 5))
+    alarm = markdown(page_of(root, twin=TwinCheck(1.0, 0.5, 1.5, 0.001, 5, differs=True)))
+    assert alarm.startswith(
+        "# remedies\n\n> **WARNING: `base` differs from its own A/A twin by +1.00 dB [+0.50, +1.50].**"
+    )
+    assert '<blockquote class="alarm" role="alert">' in html(alarm, {}, title="x")
+    quiet = markdown(page_of(root, twin=TwinCheck(0.1, -0.4, 0.6, 0.6, 5, differs=False)))
+    assert "WARNING" not in quiet and "+0.10 dB [-0.40, +0.60] (p = 0.60, 5 seeds): no alarm" in quiet
+    assert "A/A" not in markdown(page_of(root))
+
+
+def test_scenes_are_counted_and_have_an_interval_of_their_own(tmp_path):
+    found = SceneEffect("a=1", better_on=3, scenes=5, difference=0.4, low=-0.1, high=0.9)
+    text = markdown(page_of(study(tmp_path, table(ARMS, 5)), scenes={"a=1": found}))
+    assert re.search(r"\| `a=1` \| better on 3 of 5 scenes \| \+0.40 \[-0.10, \+0.90\] \| [+-]", text)
+
+
+def test_an_arm_that_was_stopped_is_a_tier_of_its_own_and_counts_nowhere_else(tmp_path):
+    scores = {name: list(row) for name, row in table(ARMS, 5).items()}
+    scores["b=2"][3:] = [None, None]
+    stopped = {"b=2": Stopped("b=2", 3, 16.0, "left the best set at look 1 of 3")}
+    page = page_of(study(tmp_path, scores), stopped=stopped)
+    page = replace(page, analysis=replace(page.analysis, ranking=tuple(a for a in page.order if a != "b=2")))
+    text = markdown(page)
+    assert "| `b=2` | stopped after n=3, biased low | 16.00 |" in text and "Incomplete" not in text
+    assert "of 5 arms" in text and "2 spared by the race" in text
+    assert (
+        len(re.findall(r"^\| (?:\d+ .*\| )?`b=2`", text.partition("### Other metrics")[2].partition("## ")[0], re.M))
+        == 0
+    )
+
+
+def test_the_end_of_training_is_told_by_the_probe_or_else_by_the_primary_metric(tmp_path):
+    root = study(tmp_path, table(ARMS, 3))
+    found = stability(load(root))
+    readings = [value for *_, value in load(root).runs["a=1", 1].curve("train", "health/probe_l1")]
+    assert found.reading == "probe L1" and len(readings) == 15
+    runs = [load(root).runs["a=1", seed] for seed in (1, 2, 3)]
+    last = [[value for *_, value in run.curve("train", "health/probe_l1")][-3:] for run in runs]
+    assert found.arms["a=1"] == pytest.approx(np.mean([np.std(row, ddof=1) for row in last]))
+    for arm in ARMS:
+        rewritten(root, arm, lambda event: json.loads(json.dumps(event).replace("health/probe_l1", "health/else")))
+    assert stability(load(root)) is None  # five readings of the metric are too few for a last fifth
+
+
+def test_results_of_another_trainer_give_no_empty_headings():
+    """A table of numbers: no events, health, budget, pictures, scenes, plan or machine."""
+    runs = {}
+    for name, row in table(ARMS, 4).items():
+        for seed, score in enumerate(row, start=1):
+            result = TrialResult("", Status.done, scores={"psnr": score}, curves={("", "psnr"): ((0, 0, score),)})
+            runs[name, seed] = Run(name, seed, "", "done", result, split="")
+    arms = tuple(PlannedArm(name, {}, {}, None, None, ()) for name in ARMS)
+    metric = Metric("psnr", "PSNR", "dB", "max")
+    results = Results("mine", "", "", "list", metric, "", None, (), 0.0, (1, 2, 3, 4), arms, runs, len(runs), {}, {},
+                      (), {}, "", {})  # fmt: skip
+    analysis = analyse_results(results)
+    text = markdown(compose(results, analysis))
+    headings = re.findall("^## (.+)$", text, re.MULTILINE)
+    assert headings == ["Answer", "Ranking", "Failures", "Figures", "Method and scope", "Reproducibility"]
+    assert not re.search(r"^#+ [^\n]+\n+(?=#|\Z)", text.partition("\n")[2], re.MULTILINE)
+    assert "All of this holds for the runs that were given" in text and lint(text, analysis) == ()
+
+
+def test_a_report_of_very_many_arms_is_folded_and_table_csv_is_not(tmp_path):
+    arms = {"base": 17.0} | {f"a={i:03d}": 17 + i / 100 for i in range(90)}
+    page = page_of(study(tmp_path, table(arms, 3)))
+    text = markdown(page)
+    ranked = text.partition("## Ranking")[2].partition("\n## ")[0].partition("\n### ")[0]
+    rows = re.findall(r"^\| \d.*?`(base|a=\d+)`", ranked, re.MULTILINE)
+    assert len(rows) <= 60 and "base" in rows and rows == [arm for arm in page.order if arm in rows]
+    assert rows[0] == page.order[0] and rows[-1] == page.order[-1]
+    assert f"{91 - len(rows)} arms of the middle ranks are left out here" in ranked
+    assert len(table_csv(page).splitlines()) == 92
+
+
+def test_hours_of_training_leave_pauses_out():
+    from ablate.events import Measured
+    from reports.streams import elapsed
+
+    def scored(time: float, attempt: int, step: int) -> Measured:
+        return Measured(time=time, attempt=attempt, step=step, images=0, split="validation", values={})
+
+    events = [scored(0, 1, 1), scored(3600, 1, 2), scored(90_000, 2, 3), scored(93_600, 2, 4)]
+    assert elapsed(events, "validation") == {1: 0, 2: 1, 3: 1, 4: 2}
+
+
+def test_the_expected_best_is_that_of_all_draws_with_replacement():
+    from itertools import product
+
+    from reports.sampling import best_so_far, expected_best
+
+    scores = [3.0, 1.0, 2.0]
+    for goal, pick in (("max", max), ("min", min)):
+        exact = [np.mean([pick(draw) for draw in product(scores, repeat=n)]) for n in (1, 2, 3)]
+        assert expected_best(scores, goal) == pytest.approx(exact)
+    assert best_so_far([None, 2.0, 1.0, 3.0], "max")[1:].tolist() == [2, 2, 3]
+
+
+def test_the_front_holds_what_nothing_beats_in_both():
+    from reports.figures.pareto import front
+
+    points = {"a": (1.0, 1.0), "b": (2.0, 2.0), "c": (0.5, 1.5), "d": (2.0, 3.0), "e": (3.0, 9.0)}
+    assert front(points, "max") == ("a", "b", "e")
+    assert front(points, "min") == ("a", "c")
+
+
+def test_a_tile_without_a_value_is_never_the_worst(tmp_path):
+    from reports.figures.worst import worst
+
+    scenes = {"scene_00": float("nan"), "scene_01": -2.0, "scene_02": 0.0, "scene_03": 0.5}
+    root = study(tmp_path, table({"base": 17.0, "a=1": 17.5}, 3), scenes=scenes, pictures=True)
+    shown = worst(load(root), ("base", "a=1")).tiles
+    assert {one.tile for one in shown.values()} == {"scene_01/tile_1"}
+    assert all(one.kept == 3 and one.scored == 18 for one in shown.values())
