@@ -49,8 +49,11 @@ def detectable_effects(plan: FactorPlan, seeds: int, power: float = 0.8, *, alph
 
 
 def detectable_contrasts(weights: np.ndarray, seeds: int, power: float = 0.8, *, alpha: float = 0.05) -> np.ndarray:
-    """Size (m,) of each contrast `weights` (m, k) of arm means, in residual sds, as one family."""
-    if seeds < 3 or not len(weights):
+    """Size (m,) of each contrast `weights` (m, k) of arm means, in residual sds, as one family.
+
+    Infinite below two arms or three seeds.
+    """
+    if seeds < 3 or not len(weights) or weights.shape[1] < 2:
         return np.full(len(weights), math.inf)
     return _sizes(np.ascontiguousarray(weights, float).tobytes(), weights.shape[1], seeds, power, alpha)
 
@@ -101,13 +104,20 @@ def _margin(
 
 def _multiplier(loadings: np.ndarray, nu: int, alpha: float) -> float:
     """Quantile of max |T| for statistics that are `loadings` (m, k) of independent normals."""
-    random = np.random.default_rng(_SEED)
-    draws = _DRAWS if len(loadings) <= _MANY else _DRAWS // 4
-    normals = random.standard_normal((draws, loadings.shape[1]), dtype=np.float32)
-    largest = np.zeros(draws, np.float32)
-    for row in loadings.astype(np.float32):
-        np.maximum(largest, np.abs(normals @ row), out=largest)
-    return float(np.quantile(largest / np.sqrt(random.chisquare(nu, draws) / nu), 1 - alpha))
+    largest = _largest(loadings.astype(np.float32).tobytes(), loadings.shape)
+    scale = np.random.default_rng(_SEED).chisquare(nu, len(largest)) / nu
+    return float(np.quantile(largest / np.sqrt(scale), 1 - alpha))
+
+
+@lru_cache(maxsize=8)
+def _largest(loadings: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """Draws of the largest |Z|: the same for any number of seeds."""
+    rows, random = np.frombuffer(loadings, np.float32).reshape(shape), np.random.default_rng(_SEED)
+    draws = _DRAWS if len(rows) <= _MANY else _DRAWS // 4
+    return np.concatenate([
+        np.abs(random.standard_normal((draws // 10, shape[1]), dtype=np.float32) @ rows.T).max(axis=1)
+        for _ in range(10)
+    ])  # fmt: skip
 
 
 def _multiplier_of_one_baseline(contrasts: int, nu: int, alpha: float) -> float:

@@ -40,12 +40,13 @@ def test_without_two_arms_or_three_seeds_nothing_is_detectable(arms, seeds):
 
 
 def test_the_multiplier_of_one_contrast_is_that_of_student():
-    assert foresight._multiplier(np.array([[-1.0, 1.0]]), 8) == pytest.approx(stats.t.ppf(0.975, 8), rel=0.02)
+    single = np.array([[-1.0, 1.0]]) / math.sqrt(2)
+    assert power._multiplier(single, 8, 0.05) == pytest.approx(stats.t.ppf(0.975, 8), rel=0.02)
 
 
 def test_all_pairs_have_the_quantile_of_the_studentised_range():
     wanted = stats.studentized_range.ppf(0.95, 5, 16) / math.sqrt(2)
-    assert foresight._multiplier(foresight.all_pairs(5), 16) == pytest.approx(wanted, rel=0.02)
+    assert power._multiplier(foresight.all_pairs(5) / math.sqrt(2), 16, 0.05) == pytest.approx(wanted, rel=0.02)
 
 
 def test_the_residual_sd_is_that_of_blocks_that_hold_pairs():
