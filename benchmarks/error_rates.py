@@ -90,7 +90,7 @@ def factor_claims(random: np.random.Generator, draw: Draw, n: int) -> bool:
     fitted = fit(study(random, draw, n, len(arms)))
     present = [bool(island == fitted.island[0] >= 0) for island in fitted.island]
     named, _ = factor_contrasts(PLAN, arms, present)
-    if not named or not enough(fitted):
+    if not named or (fitted.seen.sum(axis=0) > 1).sum() < FEWEST:
         return False
     weights = np.array([effect.weights for effect in named])
     return any(map(claimed, simultaneous(fitted, weights).contrasts))

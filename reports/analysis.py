@@ -39,7 +39,7 @@ def analyse_scores(scores: Scores, *, alpha: float = ALPHA) -> Analysis:
     members = best_set(model.fitted, goal=scores.goal, alpha=alpha) if model.claims else ()
     found = order(scores, model.belief, model.scale)
     ranking = tuple(scores.arms[index] for index in found.ranking)
-    by_factor, factor_notes = factor_effects(scores, model.fitted, model.blocks, alpha=alpha)
+    by_factor, factor_notes = factor_effects(scores, model.fitted, model.joint, alpha=alpha)
     if scores.family == "factor_effects" and not by_factor:
         factor_notes = ("No effect of a factor can be estimated from these arms.", *factor_notes)
     twin = twin_check(model.fitted, model.rescaled(scores.twin), alpha=alpha) if scores.twin is not None else None
@@ -70,7 +70,7 @@ def analyse_scores(scores: Scores, *, alpha: float = ALPHA) -> Analysis:
         twin=twin,
         scenes=scene_effects(scores, scale=model.scale, alpha=alpha),
         leader_matters=found.leader_matters,
-        anova=type_two(model.fitted.values, scores.arms, scores.plan) if model.claims else (),
+        anova=type_two(model.fitted.values, scores.arms, scores.plan) if model.joint >= FEWEST_SEEDS else (),
     )
 
 
@@ -87,6 +87,11 @@ class Model:
     @property
     def claims(self) -> bool:
         return self.blocks >= FEWEST_SEEDS
+
+    @property
+    def joint(self) -> int:
+        """Seeds that hold two arms: what effects of factors need, whichever arms lost a run."""
+        return int((self.fitted.seen.sum(axis=0) > 1).sum())
 
     def rescaled(self, values: np.ndarray) -> np.ndarray:
         """Values of the metric on the scale of the analysis; NaN where it has none."""

@@ -132,12 +132,12 @@ def own_errors(per_block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _from_arms(fitted: Fit, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Own errors of contrasts of many arms with too few complete blocks, from each arm's own variance.
 
-    Their blocks are the runs of the arm with the fewest.
+    Their blocks are the arms' mean number of runs, weighted as in the variance and rounded down.
     """
     runs = fitted.seen.sum(axis=1)
     variances = arm_variances(fitted) / np.maximum(runs, 1)
-    fewest = np.where(weights != 0, runs, runs.max()).min(axis=1)
-    return np.sqrt(weights**2 @ variances), fewest
+    squares = weights**2
+    return np.sqrt(squares @ variances), np.floor(squares @ runs / squares.sum(axis=1) + 1e-9).astype(int)
 
 
 def pair_weights(pairs: Sequence[tuple[int, int]], k: int) -> np.ndarray:

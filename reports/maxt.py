@@ -86,15 +86,14 @@ def _of_weights(weights: bytes, covariance: bytes, k: int, nu: int, sides: int) 
 
 def _draw(loadings: np.ndarray, nu: int, sides: int) -> MaxT:
     """Draws for statistics that are `loadings` (m, r) of r independent normals, over one common chi."""
-    from scipy.special import gammaincinv
-
     size, rank = loadings.shape
-    uniform, normals = _points(rank, DRAWS if rank <= MANY and size <= _COLUMNS else FEWER_DRAWS)
+    draws = DRAWS if rank <= MANY and size <= _COLUMNS else FEWER_DRAWS
+    normals = _points(rank, draws)[1]
     largest = np.full(len(normals), -np.inf)
     for start in range(0, len(loadings), _COLUMNS):
         statistics = normals @ loadings[start : start + _COLUMNS].T
         np.maximum(largest, (np.abs(statistics) if sides == 2 else statistics).max(axis=1), out=largest)
-    return MaxT(np.sort(largest / np.sqrt(2 * gammaincinv(nu / 2, uniform) / nu)))
+    return MaxT(np.sort(largest / _chi(rank, draws, nu)))
 
 
 @lru_cache(maxsize=256)
@@ -105,12 +104,20 @@ def max_t_bound(size: int, correlation: float, nu: int) -> MaxT:
     https://doi.org/10.1002/j.1538-7305.1962.tb02419.x). The maximum of independent normals has the
     distribution Phi^size, so that three dimensions do.
     """
-    from scipy.special import gammaincinv, ndtr, ndtri
+    from scipy.special import ndtr, ndtri
 
-    uniform, normals = _points(2, DRAWS)
+    normals = _points(2, DRAWS)[1]
     largest = ndtri(np.exp(np.log(ndtr(normals[:, 0])) / size))
     statistics = np.sqrt(1 - correlation) * largest + np.sqrt(correlation) * normals[:, 1]
-    return MaxT(np.sort(statistics / np.sqrt(2 * gammaincinv(nu / 2, uniform) / nu)))
+    return MaxT(np.sort(statistics / _chi(2, DRAWS, nu)))
+
+
+@lru_cache(maxsize=64)
+def _chi(size: int, draws: int, nu: int) -> np.ndarray:
+    """Draws of chi / sqrt(nu), of the same points."""
+    from scipy.special import gammaincinv
+
+    return np.sqrt(2 * gammaincinv(nu / 2, _points(size, draws)[0]) / nu)
 
 
 @lru_cache(maxsize=4)

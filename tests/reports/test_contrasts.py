@@ -108,7 +108,7 @@ def test_a_contrast_of_many_arms_without_whole_blocks_takes_its_error_from_the_a
     found = estimates(fitted, weights)
     expected = np.sqrt(0.25 * (arm_variances(fitted) / [3, 3, 3, 4]).sum())
     assert found.own[0] == pytest.approx(expected)
-    assert found.blocks[0] == 3  # runs of the arm with the fewest
+    assert found.blocks[0] == 3  # of 3.25 runs an arm
 
 
 def test_a_singular_family_is_no_obstacle():

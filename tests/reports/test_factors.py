@@ -323,3 +323,14 @@ def test_a_setting_that_is_inert_beside_others_keeps_its_effects_by_the_arm_that
     found, notes = factor_contrasts(replace(out, same_as={without: named(NAMES)}), ("base", named(NAMES)), [True] * 2)
     assert any("d=on: 0 by construction (in full)" in note for note in notes)
     assert detectable_effects(plan, 4)["main d=on"] > 0
+
+
+def test_a_lost_run_of_the_base_does_not_silence_the_factors():
+    plan = factorial(NAMES)
+    values = np.random.default_rng(0).normal(0, 0.3, size=(16, 3))
+    values += np.array([["a" in combination] for combination in plan.combinations.values()]) * 3.0
+    values[0, 1] = np.nan
+    found = analyse_scores(scores(plan, values))
+    assert {effect.verdict for effect in found.effects} == {"screening, estimate only"}
+    assert found.factor_effects[0].label == "a=on" and found.factor_effects[0].verdict == "better"
+    assert sum(effect.verdict == "unresolved" for effect in found.factor_effects) >= 9
