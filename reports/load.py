@@ -10,7 +10,7 @@ from typing import Any
 
 from ablate.events import Ended, Started, Warned, fold, read
 from ablate.records import Status, StudyFolder, TrialFolder, TrialResult
-from reports.streams import compact, elapsed
+from reports.streams import compact, elapsed, uncollected
 
 WAITING, UNFINISHED = "waiting", "unfinished"
 ARMS_OWN = "arm"  # a failure whose reason starts so is the arm's outcome, not the machine's
@@ -147,6 +147,11 @@ class Results:
 
 def load(study_folder: Path) -> Results:
     """Read the plan and all trials of a study. Raises FileNotFoundError without a plan."""
+    with uncollected():
+        return _load(study_folder)
+
+
+def _load(study_folder: Path) -> Results:
     folder = StudyFolder(study_folder.parent, study_folder.name)
     if not folder.plan.exists():
         raise FileNotFoundError(f"{folder.plan}: no plan here; a study's folder holds plan.json once it has been run")

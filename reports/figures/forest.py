@@ -23,7 +23,8 @@ def forest(results: Results, analysis: Analysis, arms: tuple[str, ...]) -> bytes
         axes.axvline(0, color="black", linewidth=1)
         for row, effect in enumerate(ranked):
             _draw(axes, row, effect)
-            _draw_seeds(axes, row, results, analysis, effect.arm)
+        for index in range(len(results.seeds[:SEEDS])):
+            _draw_seed(axes, index, results, analysis, [effect.arm for effect in ranked])
         _note_failures(axes, analysis, ranked)
         axes.set_yticks(range(len(ranked)), [short(effect.arm, 34) for effect in ranked])
         axes.set_ylim(len(ranked) - 0.35, -0.6)
@@ -60,14 +61,17 @@ def _draw(axes, row: int, effect: Effect) -> None:
     )
 
 
-def _draw_seeds(axes, row: int, results: Results, analysis: Analysis, arm: str) -> None:
-    """Every seed's own difference, below the estimate."""
+def _draw_seed(axes, index: int, results: Results, analysis: Analysis, arms: list[str]) -> None:
+    """A seed's own differences, below the estimates."""
     worth = math.log if analysis.scale == "log" else float
-    for index, seed in enumerate(results.seeds[:SEEDS]):
-        pair = [results.runs.get((name, seed)) for name in (arm, analysis.baseline)]
+    at, rows = [], []
+    for row, arm in enumerate(arms):
+        pair = [results.runs.get((name, results.seeds[index])) for name in (arm, analysis.baseline)]
         scores = [run.score(results.metric.name) if run else math.nan for run in pair]
         if all(map(math.isfinite, scores)):
-            axes.plot(worth(scores[0]) - worth(scores[1]), row + 0.3, markersize=3, **seed_style(index))
+            at.append(worth(scores[0]) - worth(scores[1]))
+            rows.append(row + 0.3)
+    axes.plot(at, rows, linestyle="none", markersize=3, **seed_style(index))
 
 
 def _mark_detectable(axes, analysis: Analysis) -> None:

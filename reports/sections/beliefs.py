@@ -19,12 +19,17 @@ def beliefs(page: Page) -> str:
     ]
     if not rows or all(cell == NOTHING for row in rows for cell in row[1:]):
         return ""
-    return "\n\n".join(["### Beliefs and reliability", _caption(page), without_blanks(head, rows, range(1, 7))])
+    title = "### Beliefs and reliability" if _modelled(page) else "### Reliability"
+    return "\n\n".join([title, _caption(page), without_blanks(head, rows, range(1, 7))])
+
+
+def _modelled(page: Page) -> bool:
+    return any(arm.p_best is not None for arm in page.analysis.arms.values())
 
 
 def _caption(page: Page) -> str:
     said = ["Exploratory."]
-    if any(arm.p_best is not None for arm in page.analysis.arms.values()):
+    if _modelled(page):
         said.append(
             "Shrunken differences are drawn towards the other arms: what another study of "
             "these arms would show about them. They and P are beliefs under a model, without correction for many arms."

@@ -102,7 +102,7 @@ def _more_seeds(page: Page) -> str:
     """Seeds that the smallest effect of interest takes, from the error that was found."""
     analysis = page.analysis
     if analysis.blocks < 3:
-        return "run at least 3 seeds of every arm, better 5, for verdicts."
+        return "Run at least 3 seeds of every arm, better 5, for verdicts."
     smallest, sigma = analysis.smallest_effect, analysis.sigma
     if not smallest or not sigma or analysis.detectable is None or analysis.detectable <= smallest:
         return ""
@@ -110,7 +110,7 @@ def _more_seeds(page: Page) -> str:
     takes = math.ceil(10 * (detectable(min(arms, MOST_ARMS), 10) * sigma / smallest) ** 2)  # errors fall as 1 / sqrt n
     number = f"about {max(takes, analysis.blocks + 1)}" if takes <= MOST_SEEDS else f"more than {MOST_SEEDS}"
     return (
-        f"to find a difference of {_declared(page, smallest)} with 80 % probability takes {number} "
+        f"To find a difference of {_declared(page, smallest)} with 80 % probability takes {number} "
         f"seeds of every arm (or fewer arms); this study has {analysis.blocks}."
     )
 
@@ -119,7 +119,7 @@ def _factorial(page: Page) -> str:
     """A search samples where it likes: it cannot say what a parameter does."""
     if not page.results.search:
         return ""
-    return "what a parameter does is not a question that a search answers: test those that matter in a small factorial."
+    return "What a parameter does is not a question that a search answers: test those that matter in a small factorial."
 
 
 def _confirm(page: Page) -> str:

@@ -20,7 +20,7 @@ def effects(page: Page) -> str:
     found = page.analysis.factor_effects
     if not found:
         return ""
-    return "\n\n".join(filter(None, ["## Factor effects", _caption(page), _table(page), *_limits(page)]))
+    return "\n\n".join(filter(None, ["## Factor effects", _caption(page), _table(page), *_limits(page), _anova(page)]))
 
 
 def _caption(page: Page) -> str:
@@ -46,11 +46,28 @@ def _table(page: Page) -> str:
 def _row(page: Page, effect: FactorEffect) -> list[str]:
     numbers = page.numbers
     interval = "" if effect.low is None else f" {unbroken(numbers.interval(effect.low, effect.high))}"
+    kind = "Shapley" if effect.kind == "shapley" else effect.kind.replace("_", " ")
     return [
-        code(effect.label), effect.kind.replace("_", " "), f"{numbers.difference(effect.difference)}{interval}",
-        NOTHING if effect.p_adjusted is None else p_value(effect.p_adjusted).removeprefix("p = ").removeprefix("p "),
+        code(effect.label), kind, f"{numbers.difference(effect.difference)}{interval}",
+        NOTHING if effect.p_adjusted is None else _bare(effect.p_adjusted),
         effect.verdict, listed(effect.aliased) if effect.aliased else NOTHING,
     ]  # fmt: skip
+
+
+def _anova(page: Page) -> str:
+    """Whole factors at once: exploratory, and without a direction."""
+    tests = page.analysis.anova
+    if not tests:
+        return ""
+    head = ["factor", "F", "degrees of freedom", "p"]
+    rows = [[code(one.term), f"{one.f:.2f}", f"{one.df}, {one.df_error}", _bare(one.p)] for one in tests]
+    note = "Analysis of variance by whole factors (type II), exploratory: each p by itself, without a direction."
+    return f"{note}\n\n{table(head, rows, right=range(1, 4))}"
+
+
+def _bare(p: float) -> str:
+    """A p in a column that is headed so."""
+    return p_value(p).removeprefix("p = ").removeprefix("p ")
 
 
 def _limits(page: Page) -> list[str]:

@@ -51,6 +51,8 @@ def _penalty(page: Page) -> str:
     if analysis.penalty_matters is None:
         return text
     effect = "would change that order" if analysis.penalty_matters else "would leave that order as it is"
+    if analysis.penalty_matters and analysis.leader_matters is not None:
+        effect += ", its first place included" if analysis.leader_matters else ", but not its first place"
     return (
         f"{text} Half or double that penalty, measured from the baseline's mean, {effect}. "
         "Intervals, verdicts and the best set are of trained runs and do not depend on it."

@@ -125,15 +125,14 @@ def _most_flagged(group: tuple[tuple[int, int], list[str]]) -> tuple[float, int]
 
 
 def _counted(page: Page, flag: str, arms: list[str], counted: tuple[int, int], versus: str = "") -> str:
+    named = _members(arms, most=len(arms) > len(page.analysis.arms) / 2)
     if not counted[1]:
-        return f"{listed(arms)} not measured (its reading is not defined there)"
+        return f"{named} not measured (its reading is not defined there)"
     seeds = [str(run.seed) for arm in arms for run in page.results.of(arm) if flag in run.flags]
     which = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if len(arms) == 1 and 0 < len(seeds) < counted[1] else ""
     each = "each " if len(arms) > 1 else ""
     inside = "; ".join(filter(None, [which, versus]))
-    return f"{listed(arms)} {each}{counted[0]} of {counted[1]}{'' if versus else ' seeds'}" + f" ({inside})" * bool(
-        inside
-    )
+    return f"{named} {each}{counted[0]} of {counted[1]}{'' if versus else ' seeds'}" + f" ({inside})" * bool(inside)
 
 
 def _versus(counted: tuple[int, int], base: tuple[int, int]) -> str:

@@ -7,7 +7,7 @@ from reports.page import Page
 from reports.sampling import INDEPENDENT
 from reports.sections.alarm import twin_difference
 from reports.sections.certainty import numbered
-from reports.sections.claims import claims, family
+from reports.sections.claims import family
 from reports.wording import both, code, count, escape
 
 SOFTWARE = f"ablate {__version__}"
@@ -110,13 +110,13 @@ def _bullets(page: Page) -> str:
 
 def _facts(page: Page) -> list[str]:
     results, analysis = page.results, page.analysis
-    design = f"Design {code(results.design)}; family: {family(page)}; alpha {analysis.alpha:g}."
-    facts = [f"{design} {claims(page)}" if analysis.blocks >= 3 else design]
+    facts = [f"Design {code(results.design)}; family: {family(page)}; alpha {analysis.alpha:g}."]
     arms, blocks = count(analysis.k, "distinct arm"), count(analysis.blocks, "paired seed")
     facts.append(f"{arms}, {blocks} (planned: {numbered(results.seeds)}).")
     facts += [_error(page), *_looks(page), *_twin(page)]
-    facts.append("Intervals are over seeds, for these scenes only." if results.split else
-                 "Intervals are over seeds, for the data that the runs were scored on only.")  # fmt: skip
+    if analysis.blocks >= 3:
+        where = "for these scenes only" if results.split else "for the data that the runs were scored on only"
+        facts.append(f"Intervals are over seeds, {where}.")
     if analysis.smallest_effect is None:
         facts.append("No smallest effect of interest was declared, so no arm can be called equivalent.")
     return facts

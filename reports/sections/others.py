@@ -16,13 +16,14 @@ WIDEST = 6  # metrics in one table
 def others(page: Page) -> str:
     also = page.results.also
     missing = [f"{escape(metric.label)}: unavailable: {escape(why)}" for metric, why in page.results.unavailable]
-    if not also and not missing:
+    known = any(mean_of(page.results, arm, metric.name) is not None for metric in also for arm in page.in_fit)
+    if not known and not missing:
         return ""
     text = "Exploratory: means over finished runs, no intervals and no verdicts. ↑ higher, ↓ lower is better."
     if any(trained_mark(page, name, metric.name) for name in page.in_fit for metric in also):
         text += " †: trained on this metric or its like, which not every arm was."
-    tables = [_table(page, also[start : start + WIDEST]) for start in range(0, len(also), WIDEST)]
-    return "\n\n".join(filter(None, ["### Other metrics", text if also else "", *tables, *missing, _agreement(page)]))
+    tables = [_table(page, also[start : start + WIDEST]) for start in range(0, len(also) if known else 0, WIDEST)]
+    return "\n\n".join(filter(None, ["### Other metrics", text if known else "", *tables, *missing, _agreement(page)]))
 
 
 def _table(page: Page, metrics: tuple[Metric, ...]) -> str:

@@ -29,7 +29,7 @@ def _caption(page: Page) -> str:
     modelled = any(arm.p_best is not None for arm in analysis.arms.values())
     direction = "higher" if analysis.goal == "max" else "lower"
     judged = any(effect.low is not None for effect in analysis.effects)
-    said = [claims(page)] if judged else []
+    said = []
     said.append(f"Means of finished runs; {direction} is better. In the order of the "
                 f"{'shrunken means' if modelled else 'means'}.")  # fmt: skip
     said.append(all_finished(page))
@@ -50,7 +50,7 @@ def _caption(page: Page) -> str:
         said.append("†: trained on this metric or its like, which not every arm was: it favours them.")
     if analysis.scale == "log":
         said.append("Differences are ratios, shown as percentages.")
-    return " ".join(filter(None, said))
+    return "\n\n".join(filter(None, [claims(page) if judged else "", " ".join(filter(None, said))]))
 
 
 def all_finished(page: Page) -> str:
