@@ -1,0 +1,158 @@
+"""Do two studies say the same of the arms that they share? Differences of differences, with their errors.
+
+What is compared is each arm's difference from its own study's baseline, so that whatever moved every arm alike
+cancels out. Where both studies used the same seeds on the same data, the change is taken seed by seed: the guarded
+block Dunnett on the table of changes. Else the errors of both fits add up: Satterthwaite, 1946,
+https://doi.org/10.2307/3002019, with the smallest of the contrasts' degrees of freedom for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports.analysis import analyse_scores
+from reports.dunnett import ALPHA, against_baseline
+from reports.findings import Analysis, Scores
+from reports.fit import Fit, fit
+from reports.maxt import as_correlation, max_t, student_p, student_quantile
+
+FEWEST = 3  # seeds from which a claim is made
+_NOISY = 1.5  # mean own over pooled variance from which no multiplier may be smaller than a paired t's
+DIFFERS, NOT_TOLD_APART, ESTIMATE, NO_VARIATION = "differs", "not told apart", "estimate only", "no variation"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One arm's difference from the baseline in the second study minus that in the first.
+
+    On a log scale a change is the logarithm of a ratio of ratios. `low`, `high` and `p_adjusted` are None where the
+    runs support no interval.
+    """
+
+    arm: str
+    change: float | None
+    low: float | None
+    high: float | None
+    p_adjusted: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """All changes of the common arms, simultaneous at `alpha`; `seeds` are those of a comparison in pairs."""
+
+    paired: bool
+    seeds: tuple[int | str, ...]
+    changes: tuple[Change, ...]
+    alpha: float = ALPHA
+
+    @property
+    def claimed(self) -> tuple[str, ...]:
+        return tuple(change.arm for change in self.changes if change.verdict == DIFFERS)
+
+
+def changes(first: Scores, second: Scores, *, scale: str, same_data: bool, alpha: float = ALPHA) -> Changes:
+    """How the common arms' differences from the baseline changed from the first study to the second.
+
+    Both are on one metric and begin with their baseline; `scale` is raw or log, as both were analysed.
+    """
+    arms = [arm for arm in first.arms[1:] if arm in second.arms[1:]]
+    tables = [_table(scores, arms, scale) for scores in (first, second)]
+    seeds = tuple(seed for seed in first.seeds if seed in second.seeds)
+    if same_data and len(seeds) >= FEWEST:
+        columns = [[scores.seeds.index(seed) for seed in seeds] for scores in (first, second)]
+        moved = tables[1][:, columns[1]] - tables[0][:, columns[0]]
+        return Changes(True, seeds, _paired(arms, seeds, moved, alpha), alpha)
+    return Changes(False, seeds, _unpaired(arms, fit(tables[0]), fit(tables[1]), alpha), alpha)
+
+
+def _table(scores: Scores, arms: Sequence[str], scale: str) -> np.ndarray:
+    """Values (1 + arms, seeds) of the baseline and the given arms, on the scale of the analysis."""
+    rows = [0, *(scores.arms.index(arm) for arm in arms)]
+    values = np.where(np.isfinite(scores.values[rows]), scores.values[rows], np.nan)
+    return np.log(values) if scale == "log" else values
+
+
+def _paired(arms: Sequence[str], seeds: tuple, moved: np.ndarray, alpha: float) -> tuple[Change, ...]:
+    """From the table of every cell's own change: an arm minus the baseline is the change of their difference."""
+    counts = np.zeros(len(moved), int)
+    found = analyse_scores(Scores("change", "max", ("", *arms), seeds, moved, counts, counts), alpha=alpha)
+    return tuple(_of_effect(found, arm) for arm in arms)
+
+
+def _of_effect(found: Analysis, arm: str) -> Change:
+    effect = found.effect(arm)
+    if effect.low is None:
+        same = effect.difference is not None and found.sigma == 0
+        return Change(arm, effect.difference, None, None, None, NO_VARIATION if same else ESTIMATE)
+    apart = effect.low > 0 or effect.high < 0
+    return Change(arm, effect.difference, effect.low, effect.high, effect.p_adjusted,
+                  DIFFERS if apart else NOT_TOLD_APART)  # fmt: skip
+
+
+def _unpaired(arms: Sequence[str], one: Fit, other: Fit, alpha: float) -> tuple[Change, ...]:
+    usable = [place for place in range(1, len(arms) + 1) if one.estimable(place, 0) and other.estimable(place, 0)]
+    value = {place: other.difference(place, 0) - one.difference(place, 0) for place in usable}
+    blocks = min(_blocks(one), _blocks(other))
+    if blocks < FEWEST or not (one.sigma > 0 and other.sigma > 0) or not usable:
+        return tuple(Change(arm, value.get(place), None, None, None, ESTIMATE) for place, arm in enumerate(arms, 1))
+    errors, guard = zip(*(_errors(fitted, usable) for fitted in (one, other)), strict=True)
+    se = np.hypot(*errors)
+    shares = [errors[0] ** 4 / one.nu, errors[1] ** 4 / other.nu]
+    nu = int(np.floor((se**4 / (shares[0] + shares[1])).min()))
+    covariance = sum(_covariance(fitted, usable) for fitted in (one, other))
+    largest = max_t(as_correlation(covariance), nu, sides=2)
+    df = blocks - 1 if max(guard) > _NOISY else None
+    intervals = {
+        place: _interval(value[place], se[index], largest, df, alpha) for index, place in enumerate(usable)
+    }  # fmt: skip
+    return tuple(_claimed(arm, value.get(place), intervals.get(place)) for place, arm in enumerate(arms, 1))
+
+
+def _blocks(fitted: Fit) -> int:
+    """Seeds that hold the baseline and another arm."""
+    seen = np.isfinite(fitted.values)
+    return int((seen[0] & seen[1:].any(axis=0)).sum())
+
+
+def _errors(fitted: Fit, places: Sequence[int]) -> tuple[np.ndarray, float]:
+    """Guarded standard errors of arm minus baseline, and the guard, as in the study's own report."""
+    compared = against_baseline(fitted)
+    estimable = [place for place in range(1, len(fitted.values)) if fitted.estimable(place, 0)]
+    by_place = dict(zip(estimable, compared.contrasts, strict=True))
+    return np.array([by_place[place].se for place in places]), compared.guard
+
+
+def _covariance(fitted: Fit, places: Sequence[int]) -> np.ndarray:
+    """Model covariance (m, m) of arm minus baseline."""
+    k = len(fitted.values)
+    weights = np.zeros((len(places), k))
+    weights[np.arange(len(places)), places], weights[:, 0] = 1.0, -1.0
+    return fitted.sigma**2 * weights @ fitted.inverse[:k, :k] @ weights.T
+
+
+def _interval(value: float, se: float, largest, df: int | None, alpha: float) -> tuple[float, float, float]:
+    """Low, high and p by one rule."""
+    critical, p = largest.quantile(1 - alpha), float(largest.p(abs(value) / se))
+    if df:
+        critical = max(critical, student_quantile(1 - alpha / 2, df))
+        p = max(p, float(student_p(value / se, df)))
+    return value - critical * se, value + critical * se, p
+
+
+def _claimed(arm: str, value: float | None, interval: tuple[float, float, float] | None) -> Change:
+    if interval is None:
+        return Change(arm, value, None, None, None, ESTIMATE)
+    low, high, p = interval
+    return Change(arm, value, low, high, p, DIFFERS if low > 0 or high < 0 else NOT_TOLD_APART)
+
+
+def of_baseline(first: Scores, second: Scores) -> tuple[float | None, float | None]:
+    """The baseline's mean in either study, over its finished runs."""
+    rows = [scores.values[0][np.isfinite(scores.values[0])] for scores in (first, second)]
+    means = [float(row.mean()) if len(row) else math.nan for row in rows]
+    return tuple(mean if math.isfinite(mean) else None for mean in means)
