@@ -82,8 +82,7 @@ def settle(found: Found, question: Question) -> Settled:
     frame, said = _frame(found, keys, metric["name"], [one["name"] for one in also], question)
     frame, checked = check_rows(found, frame, measured=[metric["name"], *(one["name"] for one in also)])
     twin = question.twin or _twin(frame)
-    arms = sorted(set(frame["arm"]) - {twin})
-    baseline = _baseline(found, question.baseline, arms)
+    baseline = _baseline(found, question.baseline, sorted(set(frame["arm"]) - {_twin(frame)}))
     problems = [*_twin_problems(found, question.twin, set(frame["arm"]), baseline)]
     if problems:
         raise StudyError(problems)

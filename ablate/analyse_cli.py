@@ -15,8 +15,10 @@ from ablate.terminal import RUNS, Json, Runs, plain_errors, say, show_json
 
 if TYPE_CHECKING:
     from ablate.analyse import Settled
+    from reports.changes import Changes
     from reports.frames import Asked
     from reports.page import Page
+    from reports.recorded import Recorded
 
 Names = list[str] | None
 
@@ -100,3 +102,60 @@ def _asked(settled: Settled) -> Asked:
         smallest_effect=settled.smallest_effect, penalty=settled.penalty, family=settled.family, facts=settled.facts,
         provenance=provenance, cautions=settled.cautions,
     )  # fmt: skip
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A study under the runs folder, a folder or a report.json.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The other one.")],
+    metric: Annotated[str | None, typer.Option(help="The metric to compare on; the primary one by default.")] = None,
+    runs: Runs = RUNS, json: Json = False,
+) -> None:  # fmt: skip
+    """Say what differs between two studies: recipe, data, code, plan, machine, and numbers beyond their errors."""
+    from ablate.compare import document
+    from ablate.compare_words import describe
+
+    with plain_errors():
+        sides = [_recorded(text, runs, metric) for text in (a, b)]
+    found = document(*sides, *_changes(*sides))
+    if json:
+        show_json(found)
+    else:
+        say(describe(found))
+
+
+def _recorded(text: str, runs: Path, metric: str | None) -> Recorded:
+    from ablate.problems import Problem, StudyError
+    from reports.recorded import recorded
+
+    try:
+        return recorded(_place(text, runs), metric)
+    except ValueError as error:
+        raise StudyError([Problem(text, 0, 0, "", str(error))]) from None
+
+
+def _place(text: str, runs: Path) -> Path:
+    from ablate.problems import Problem, StudyError
+
+    under = runs / text
+    if "/" not in text and (under / "plan.json").is_file():
+        return under
+    if Path(text).exists():
+        return Path(text)
+    names = sorted(path.parent.name for path in runs.glob("*/plan.json"))
+    there = f"; under {runs}/ there are: {', '.join(names)}" if names else ""
+    said = f"no such study, folder or report.json{there}"
+    raise StudyError([Problem(text, 0, 0, "", said)])
+
+
+def _changes(a: Recorded, b: Recorded) -> tuple[Changes | None, str]:
+    """The numbers' own changes, or why there are none."""
+    from reports.changes import changes
+
+    if (a.metric.name, a.metric.goal) != (b.metric.name, b.metric.goal):
+        return None, f"A ranks by {a.metric.label} and B by {b.metric.label}; name one that both have with --metric"
+    if a.scale != b.scale:
+        return None, f"{a.metric.label} was analysed on a {a.scale} scale in A and on a {b.scale} scale in B"
+    if not set(a.scores.arms[1:]) & set(b.scores.arms[1:]):
+        return None, "no arm beside the baselines has the same name in both"
+    prints = [side.data.get("fingerprint") for side in (a, b)]
+    return changes(a.scores, b.scores, scale=a.scale, same_data=bool(prints[0]) and prints[0] == prints[1]), ""

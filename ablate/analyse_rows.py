@@ -22,7 +22,7 @@ def outcomes(found: Found, problems: list[Problem]) -> tuple[list[str], list[str
         return list(stated), []
     key = found.key("status", ("column",))
     if key is None:
-        return ["done"] * len(found.places), ["No column `status`: every run counts as finished, none as failed."]
+        return ["done"] * len(found.places), ["There is no column status: all runs count as finished, none as failed."]
     names = [str(status) for status in Status]
     read = ["" if value is None else str(value).strip().lower() for value in found.columns[key]]
     unknown = [(text, place) for text, place in zip(read, found.places, strict=True) if text not in DONE | set(names)]

@@ -209,6 +209,7 @@ def report(study: StudyArgument, runs: Runs = RUNS) -> None:
 
 
 app.command()(analyse_cli.analyse)
+app.command()(analyse_cli.compare)
 
 
 @app.command()

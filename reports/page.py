@@ -11,7 +11,7 @@ from reports.figures.pictures import Grid, pictures
 from reports.figures.slopes import slopes
 from reports.findings import Analysis
 from reports.load import PlannedArm, Results
-from reports.wording import Numbers, code, escape
+from reports.wording import NOTHING, Numbers, code, escape
 
 _MEASURES = {"l1": "mae", "perceptual": "lpips"}  # loss term -> the metric that measures the same
 _PREDICTORS = {
@@ -90,6 +90,8 @@ def change(arm: PlannedArm, arms: Sequence[PlannedArm]) -> str:
     Options that come or go with a part are left out, unless they come and another of the `arms`
     gives the same option another value.
     """
+    if not any(other.differences or other.changes for other in arms):
+        return NOTHING
     if not arm.differences:
         return ", ".join(f"{code(factor)}: {code(level)}" for factor, level in arm.changes.items()) or "the base recipe"
     said = []

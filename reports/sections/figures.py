@@ -37,9 +37,10 @@ def _pictures(page: Page) -> str:
 
 
 def _slopes(page: Page) -> str:
+    shared = ": same data order, same initial weights of shared parts" if page.results.hash else ""
     return (
-        f"Each line is one seed, from {code(page.analysis.baseline)} to the arm: same data order, same initial weights "
-        "of shared parts. Parallel lines mean that seeds agree."
+        f"Each line is one seed, from {code(page.analysis.baseline)} to the arm{shared}. "
+        "Parallel lines mean that seeds agree."
     )
 
 
