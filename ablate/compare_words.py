@@ -41,7 +41,7 @@ def _apart(numbers: Mapping[str, Any]) -> list[str]:
     judged = [row for row in rows if row["low"] is not None]
     if not judged:
         if all(row["verdict"] == "no variation" for row in rows):
-            return ["No run changed by anything that varies between seeds: there is no error to compare with."]
+            return [_unvaried(rows)]
         return ["Fewer than 3 usable seeds, or no error estimate: the changes are estimates only, without a claim."]
     if not claims:
         many = "the one common arm's difference" if len(judged) == 1 else f"any of the {len(judged)} arms' differences"
@@ -51,6 +51,13 @@ def _apart(numbers: Mapping[str, Any]) -> list[str]:
     named = "; ".join(f"{row['arm']} by {difference(row['change'], log)} {_interval(row, log)}" for row in claims)
     return [f"From A to B the difference from the baseline changed beyond the errors of both studies (95 %,"
             f" simultaneous) in {len(claims)} of {len(judged)} arms: {named}."]  # fmt: skip
+
+
+def _unvaried(rows: list[Mapping[str, Any]]) -> str:
+    """All seeds agree to the last digit: most often because they are the same runs."""
+    if all(row["change"] == 0 for row in rows):
+        return "Every common arm has the same difference from the baseline in both, seed by seed."
+    return "The changes are the same for every seed: there is no variation to compare them with, and no claim."
 
 
 def _verdicts(numbers: Mapping[str, Any]) -> list[str]:

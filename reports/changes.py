@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reports.analysis import analyse_scores
-from reports.dunnett import ALPHA, against_baseline
-from reports.findings import Analysis, Scores
+from reports.dunnett import ALPHA, Comparison, Contrast, against_baseline
+from reports.findings import Scores
 from reports.fit import Fit, fit
 from reports.maxt import as_correlation, max_t, student_p, student_quantile
 
@@ -66,7 +65,7 @@ def changes(first: Scores, second: Scores, *, scale: str, same_data: bool, alpha
     if same_data and len(seeds) >= FEWEST:
         columns = [[scores.seeds.index(seed) for seed in seeds] for scores in (first, second)]
         moved = tables[1][:, columns[1]] - tables[0][:, columns[0]]
-        return Changes(True, seeds, _paired(arms, seeds, moved, alpha), alpha)
+        return Changes(True, seeds, _paired(arms, moved, alpha), alpha)
     return Changes(False, seeds, _unpaired(arms, fit(tables[0]), fit(tables[1]), alpha), alpha)
 
 
@@ -77,21 +76,28 @@ def _table(scores: Scores, arms: Sequence[str], scale: str) -> np.ndarray:
     return np.log(values) if scale == "log" else values
 
 
-def _paired(arms: Sequence[str], seeds: tuple, moved: np.ndarray, alpha: float) -> tuple[Change, ...]:
+def _paired(arms: Sequence[str], moved: np.ndarray, alpha: float) -> tuple[Change, ...]:
     """From the table of every cell's own change: an arm minus the baseline is the change of their difference."""
-    counts = np.zeros(len(moved), int)
-    found = analyse_scores(Scores("change", "max", ("", *arms), seeds, moved, counts, counts), alpha=alpha)
-    return tuple(_of_effect(found, arm) for arm in arms)
+    fitted = fit(moved)
+    contrasts = _contrasts(fitted, against_baseline(fitted, alpha=alpha))
+    sure = _blocks(fitted) >= FEWEST
+    return tuple(_of_contrast(arm, contrasts.get(place), sure) for place, arm in enumerate(arms, 1))
 
 
-def _of_effect(found: Analysis, arm: str) -> Change:
-    effect = found.effect(arm)
-    if effect.low is None:
-        same = effect.difference is not None and found.sigma == 0
-        return Change(arm, effect.difference, None, None, None, NO_VARIATION if same else ESTIMATE)
-    apart = effect.low > 0 or effect.high < 0
-    return Change(arm, effect.difference, effect.low, effect.high, effect.p_adjusted,
-                  DIFFERS if apart else NOT_TOLD_APART)  # fmt: skip
+def _contrasts(fitted: Fit, compared: Comparison) -> dict[int, Contrast]:
+    """Contrasts by the row of their arm."""
+    rows = [row for row in range(1, len(fitted.values)) if fitted.estimable(row, 0)]
+    return dict(zip(rows, compared.contrasts, strict=True))
+
+
+def _of_contrast(arm: str, contrast: Contrast | None, sure: bool) -> Change:
+    if contrast is None:
+        return Change(arm, None, None, None, None, ESTIMATE)
+    if contrast.se == 0:
+        return Change(arm, contrast.difference, None, None, None, NO_VARIATION)
+    if not sure or contrast.pairs < 2 or not math.isfinite(contrast.low):
+        return Change(arm, contrast.difference, None, None, None, ESTIMATE)
+    return _claimed(arm, contrast.difference, (contrast.low, contrast.high, float(contrast.p_adjusted)))
 
 
 def _unpaired(arms: Sequence[str], one: Fit, other: Fit, alpha: float) -> tuple[Change, ...]:
@@ -122,9 +128,8 @@ def _blocks(fitted: Fit) -> int:
 def _errors(fitted: Fit, places: Sequence[int]) -> tuple[np.ndarray, float]:
     """Guarded standard errors of arm minus baseline, and the guard, as in the study's own report."""
     compared = against_baseline(fitted)
-    estimable = [place for place in range(1, len(fitted.values)) if fitted.estimable(place, 0)]
-    by_place = dict(zip(estimable, compared.contrasts, strict=True))
-    return np.array([by_place[place].se for place in places]), compared.guard
+    contrasts = _contrasts(fitted, compared)
+    return np.array([contrasts[place].se for place in places]), compared.guard
 
 
 def _covariance(fitted: Fit, places: Sequence[int]) -> np.ndarray:
@@ -149,10 +154,3 @@ def _claimed(arm: str, value: float | None, interval: tuple[float, float, float]
         return Change(arm, value, None, None, None, ESTIMATE)
     low, high, p = interval
     return Change(arm, value, low, high, p, DIFFERS if low > 0 or high < 0 else NOT_TOLD_APART)
-
-
-def of_baseline(first: Scores, second: Scores) -> tuple[float | None, float | None]:
-    """The baseline's mean in either study, over its finished runs."""
-    rows = [scores.values[0][np.isfinite(scores.values[0])] for scores in (first, second)]
-    means = [float(row.mean()) if len(row) else math.nan for row in rows]
-    return tuple(mean if math.isfinite(mean) else None for mean in means)

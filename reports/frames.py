@@ -42,6 +42,7 @@ def page_of(frame: pandas.DataFrame, asked: Asked) -> Page:
 
     Its numbers are those of `reports.analyse` on the same table. Raises ValueError as that does.
     """
+    frame = frame if "status" in frame.columns else frame.assign(status=Status.done.value)
     frame, aliases = _distinct(frame, asked)
     return compose(results_of(frame, asked, aliases=aliases), _analysis(frame, asked))
 
@@ -74,7 +75,7 @@ def _text(frame: pandas.DataFrame, column: str) -> pandas.Series:
 def _distinct(frame: pandas.DataFrame, asked: Asked) -> tuple[pandas.DataFrame, dict[str, tuple[str, ...]]]:
     """The frame less arms that share their trials with another, and those names by the arm that keeps them."""
     trials = _text(frame, "trial")
-    known = frame[trials != ""].groupby("arm", sort=True)["trial"].agg(frozenset)
+    known = trials[trials != ""].groupby(frame["arm"], sort=True).agg(frozenset)
     owner: dict[frozenset, str] = {}
     aliases: dict[str, tuple[str, ...]] = {}
     for arm in sorted(known.index, key=lambda arm: (arm != asked.baseline, arm)):
