@@ -53,7 +53,7 @@ def _row(row: Mapping[str, Any], log: bool) -> tuple[str, ...]:
 
 
 def difference(value: float | None, log: bool) -> str:
-    """A signed difference in four digits; on a log scale as a percentage."""
+    """A signed difference in three digits; on a log scale as a percentage."""
     if value is None:
         return ""
-    return f"{100 * math.expm1(value):+.3g} %" if log else f"{value:+.4g}"
+    return f"{100 * math.expm1(value):+.3g} %" if log else f"{value:+.3g}"

@@ -114,7 +114,7 @@ def _plain(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:  # requests' errors are OSErrors
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # requests' errors are OSErrors
         cause = (str(error).splitlines() or [""])[0]
         raise _refused(uri, f"MLflow's store can't be read ({type(error).__name__}: {redacted(cause, uri)})") from None
 

@@ -224,12 +224,12 @@ def test_our_own_experiment_is_read_by_its_tags(folder, client, tmp_path, monkey
 
 
 def test_an_experiment_without_runs_or_a_wrong_filter_is_a_sentence(folder, client, tmp_path):
-    client.create_experiment("empty")
+    client.create_experiment("hollow")
     uri = f"sqlite:///{folder.mlflow}"
-    with pytest.raises(StudyError, match="experiment 'empty' has no runs"):
-        read_experiment(uri, "empty", beside=tmp_path)
+    with pytest.raises(StudyError, match="experiment 'hollow' has no runs"):
+        read_experiment(uri, "hollow", beside=tmp_path)
     with pytest.raises(StudyError, match="MLflow's store can't be read"):
-        read_experiment(uri, "empty", beside=tmp_path, filter="this is no filter")
+        read_experiment(uri, "hollow", beside=tmp_path, filter="this is no filter")
     with pytest.raises(StudyError, match="there is no MLflow store at"):
         read(Asked("mlflow:x", tmp_path / "nowhere"), environment={})
 
