@@ -24,7 +24,8 @@ def test_the_worked_example_prints_what_it_says(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, shlex.split(command))
     assert done.exit_code == 0, done.stderr
     if os.environ.get("ABLATE_REGENERATE"):
-        DOCS.write_text(text.replace(printed, re.search(r"^rank .*?\n(?=\n)", done.stdout, re.MULTILINE | re.DOTALL)[0]))
+        now = re.search(r"^rank .*?\n(?=\n)", done.stdout, re.MULTILINE | re.DOTALL)[0]
+        DOCS.write_text(text.replace(printed, now))
     else:
         assert printed in done.stdout, done.stdout
 
