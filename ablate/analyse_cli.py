@@ -16,7 +16,7 @@ from ablate.terminal import RUNS, Json, Runs, plain_errors, say, show_json
 if TYPE_CHECKING:
     from ablate.analyse import Settled
     from reports.changes import Changes
-    from reports.frames import Asked
+    from reports.given import Asked
     from reports.page import Page
     from reports.recorded import Recorded
 
@@ -76,7 +76,7 @@ def _write(settled: Settled, target: Path, source: str) -> tuple[Path, dict[str,
     """The report's path and files. Raises StudyError where the table can't be analysed, or the place is taken."""
     from ablate.analyse_out import check_target
     from ablate.problems import Problem, StudyError
-    from reports.frames import page_of, write_page
+    from reports.given import page_of, write_page
     from reports.writing import files
 
     check_target(target)
@@ -91,7 +91,7 @@ def _write(settled: Settled, target: Path, source: str) -> tuple[Path, dict[str,
 def _asked(settled: Settled) -> Asked:
     from ablate import machine
     from ablate.problems import without_password
-    from reports.frames import Asked
+    from reports.given import Asked
     from reports.load import Metric
 
     command = without_password(shlex.join(["ablate", *sys.argv[1:]]))

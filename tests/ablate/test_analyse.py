@@ -219,7 +219,7 @@ def test_a_row_without_arm_or_seed_is_named(write, row, words):
 
 
 def test_scenes_of_a_run_are_its_rows_and_enter_by_their_mean(write):
-    from reports.frames import Asked, results_of
+    from reports.given import Asked, results_of
     from reports.load import Metric
 
     rows = "".join(

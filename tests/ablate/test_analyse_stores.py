@@ -16,7 +16,7 @@ from ablate.problems import StudyError
 from ablate.readers.experiment import read_experiment
 from ablate.readers.sources import Asked, read
 from ablate.records import Arm, Cell, Status, TrialResult
-from reports.frames import page_of
+from reports.given import page_of
 from reports.load import Metric, load
 from reports.scoring import analyse_results
 from tests.ablate import stores
@@ -29,7 +29,7 @@ SCORES = table(ARMS, 4)
 
 
 def analysed(found, **asked):
-    from reports.frames import Asked as AskedOfFrame
+    from reports.given import Asked as AskedOfFrame
 
     settled = settle(found, Question(**asked))
     return page_of(settled.frame, AskedOfFrame(

@@ -6,7 +6,7 @@ import pandas
 import pytest
 
 import reports
-from reports.frames import Asked, page_of, write_page
+from reports.given import Asked, page_of, write_page
 from reports.load import Metric, load
 from reports.scoring import analyse_results
 from reports.tables import rows
@@ -102,7 +102,7 @@ def test_levels_of_factors_are_what_an_arm_changes(tmp_path):
     rows = [{"arm": f"{norm}{loss}", "seed": seed, "status": "done", "psnr": seed / 7 + len(norm), "norm": norm,
              "loss": loss} for norm in "ab" for loss in "xy" for seed in range(3)]  # fmt: skip
     frame, metric = pandas.DataFrame(rows), Metric("psnr", "PSNR", "dB", "max")
-    from reports.frames import results_of
+    from reports.given import results_of
 
     results = results_of(frame, Asked("x", metric, "ax", factors=("norm", "loss")))
     assert results.factors == {"norm": ("a", "b"), "loss": ("x", "y")} and results.design == "factorial"

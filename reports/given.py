@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.records import Status, TrialResult
-from reports.analysis import analyse
+from reports import analyse
 from reports.findings import Analysis
 from reports.load import ARMS_OWN, Metric, PlannedArm, Results, Run
 from reports.page import Page, compose
