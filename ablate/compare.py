@@ -165,7 +165,7 @@ def numbers(a: Recorded, b: Recorded, changes: Changes | None, why_not: str) -> 
     return {
         "compared": True, "metric": metric, "paired": changes.paired, "seeds": list(changes.seeds),
         "alpha": changes.alpha, "seeds_of": [list(a.scores.seeds), list(b.scores.seeds)],
-        "baseline_means": [_mean(a), _mean(b)], "arms": arms,
+        "baseline_means": [_mean(a), _mean(b)], "baseline": asdict(changes.baseline), "arms": arms,
         "verdicts_changed": [row["arm"] for row in arms if row["a"]["verdict"] != row["b"]["verdict"]],
     }  # fmt: skip
 

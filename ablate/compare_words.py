@@ -164,13 +164,21 @@ def _numbers(facts: Mapping[str, Any]) -> list[str]:
     way = "higher" if metric["goal"] == "max" else "lower"
     unit = f" ({metric['unit']})" if metric["unit"] else ""
     means = " and ".join("unknown" if mean is None else f"{mean:.4g}" for mean in facts["baseline_means"])
-    lines = [f"numbers: differences from each study's own baseline on {metric['label']}{unit}, {way} is better;"
-             f" the baselines' means are {means}", f"  {_pairing(facts)}"]  # fmt: skip
+    lines = [f"numbers: differences from each study's own baseline on {metric['label']}{unit}, {way} is better",
+             f"  the baselines' own means are {means}{_own(facts, log)}", f"  {_pairing(facts)}"]  # fmt: skip
     head = ("arm", "A", "verdict", "B", "verdict", "B minus A", "")
     rows = [_row(row, log) for row in facts["arms"]]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows)]
     return [*lines, *("  " + "  ".join(row).rstrip() for row in padded)]
+
+
+def _own(facts: Mapping[str, Any], log: bool) -> str:
+    """The change of the baseline's mean with its own interval."""
+    row, where = facts["baseline"], " over the shared seeds" if facts["paired"] else ""
+    if row["low"] is None:
+        return ""
+    return f", B minus A{where} {difference(row['change'], log)} {_interval(row, log)}: {row['verdict']}"
 
 
 def _pairing(facts: Mapping[str, Any]) -> str:

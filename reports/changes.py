@@ -47,6 +47,7 @@ class Changes:
     paired: bool
     seeds: tuple[int | str, ...]
     changes: tuple[Change, ...]
+    baseline: Change  # of the baseline's own mean, with an interval by itself, outside the family
     alpha: float = ALPHA
 
     @property
@@ -65,8 +66,9 @@ def changes(first: Scores, second: Scores, *, scale: str, same_data: bool, alpha
     if same_data and len(seeds) >= FEWEST:
         columns = [[scores.seeds.index(seed) for seed in seeds] for scores in (first, second)]
         moved = tables[1][:, columns[1]] - tables[0][:, columns[0]]
-        return Changes(True, seeds, _paired(arms, moved, alpha), alpha)
-    return Changes(False, seeds, _unpaired(arms, fit(tables[0]), fit(tables[1]), alpha), alpha)
+        return Changes(True, seeds, _paired(arms, moved, alpha), _of_mean(first.arms[0], moved[0], None, alpha), alpha)
+    own = _of_mean(first.arms[0], tables[1][0], tables[0][0], alpha)
+    return Changes(False, seeds, _unpaired(arms, fit(tables[0]), fit(tables[1]), alpha), own, alpha)
 
 
 def _table(scores: Scores, arms: Sequence[str], scale: str) -> np.ndarray:
@@ -74,6 +76,23 @@ def _table(scores: Scores, arms: Sequence[str], scale: str) -> np.ndarray:
     rows = [0, *(scores.arms.index(arm) for arm in arms)]
     values = np.where(np.isfinite(scores.values[rows]), scores.values[rows], np.nan)
     return np.log(values) if scale == "log" else values
+
+
+def _of_mean(arm: str, values: np.ndarray, others: np.ndarray | None, alpha: float) -> Change:
+    """Mean of `values`, or that less the mean of `others`, by Student's or Welch's t."""
+    rows = [row[np.isfinite(row)] for row in (values, others) if row is not None]
+    if any(len(row) == 0 for row in rows):
+        return Change(arm, None, None, None, None, ESTIMATE)
+    change = float(rows[0].mean() - (rows[1].mean() if len(rows) > 1 else 0.0))
+    if any(len(row) < FEWEST for row in rows):
+        return Change(arm, change, None, None, None, ESTIMATE)
+    parts = np.array([row.var(ddof=1) / len(row) for row in rows])
+    if not parts.sum() > 0:
+        return Change(arm, change, None, None, None, NO_VARIATION)
+    se = float(np.sqrt(parts.sum()))
+    nu = float(parts.sum() ** 2 / sum(part**2 / (len(row) - 1) for part, row in zip(parts, rows, strict=True)))
+    half = student_quantile(1 - alpha / 2, nu) * se
+    return _claimed(arm, change, (change - half, change + half, float(student_p(change / se, nu))))
 
 
 def _paired(arms: Sequence[str], moved: np.ndarray, alpha: float) -> tuple[Change, ...]:

@@ -139,3 +139,15 @@ def test_a_large_change_is_found_and_its_interval_excludes_zero():
     assert verdicts["a1"] == DIFFERS and found.changes[0].p_adjusted < 0.05
     for change in found.changes:
         assert (change.verdict == NOT_TOLD_APART) == (change.low <= 0 <= change.high)
+
+
+def test_the_baselines_own_mean_is_compared_by_student_or_welch():
+    random = np.random.default_rng(16)
+    one, other = drawn(random), drawn(random, sd=2.0) + 1.0
+    pairs = changes(scores(one), scores(other), scale="raw", same_data=True).baseline
+    apart = changes(scores(one), scores(other), scale="raw", same_data=False).baseline
+    student = stats.ttest_1samp(other[0] - one[0], 0)
+    welch = stats.ttest_ind(other[0], one[0], equal_var=False)
+    for found, oracle in ((pairs, student), (apart, welch)):
+        assert (found.low, found.high) == pytest.approx(tuple(oracle.confidence_interval()))
+        assert found.p_adjusted == pytest.approx(oracle.pvalue) and found.arm == "base"
