@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.design import AA
 from ablate.mlflow_store import redacted
 from ablate.problems import Problem, StudyError, no_such
 from ablate.readers.found import Found, report_folder
@@ -65,7 +66,8 @@ def _columns(trials: list[FrozenTrial], metrics: list[str]) -> dict[tuple[str, s
             columns[kind, name] = [row.get(name) for row in rows]
     columns["fact", "status"] = [_status(trial) for trial in trials]
     columns["fact", "trial"] = [trial.user_attrs.get("trial") for trial in trials]
-    columns["fact", "twin"] = [bool(trial.user_attrs.get("twin_of")) for trial in trials]
+    # Records of `ablate run` name their cell.
+    columns["fact", "twin"] = ["cell" in trial.user_attrs and trial.user_attrs.get("arm") == AA for trial in trials]
     columns["fact", "why"] = [str(trial.user_attrs.get("why", "")) for trial in trials]
     return columns
 

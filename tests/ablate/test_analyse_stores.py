@@ -9,15 +9,17 @@ import optuna
 import pytest
 from typer.testing import CliRunner
 
+import reports
 from ablate.analyse import Question, settle
 from ablate.cli import app
+from ablate.design import AA
 from ablate.ledger import Ledger
 from ablate.problems import StudyError
 from ablate.readers.experiment import read_experiment
 from ablate.readers.sources import Asked, read
 from ablate.records import Arm, Cell, Status, TrialResult
-from reports.given import page_of
-from reports.load import Metric, load
+from reports.findings import Analysis
+from reports.load import load
 from reports.scoring import analyse_results
 from tests.ablate import stores
 from tests.reports.factory import study, table
@@ -25,16 +27,16 @@ from tests.reports.factory import study, table
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 ARMS = {"base": 17.0, "norm=spectral": 18.0, "norm=batch": 17.1, "objective=hinge": 16.0}
 FACTORS = {"norm": ["base", "spectral", "batch"], "objective": ["base", "hinge"]}
-SCORES = table(ARMS, 4)
+SCORES = table(ARMS, 3)
 
 
-def analysed(found, **asked):
-    from reports.given import Asked as AskedOfFrame
-
+def analysed(found, **asked) -> Analysis:
     settled = settle(found, Question(**asked))
-    return page_of(settled.frame, AskedOfFrame(
-        settled.name, Metric.of(settled.metric), settled.baseline, smallest_effect=settled.smallest_effect,
-        penalty=settled.penalty))  # fmt: skip
+    return reports.analyse(
+        settled.frame[settled.frame["arm"] != settled.twin], metric=settled.metric["name"],
+        goal=settled.metric["goal"], baseline=settled.baseline, smallest_effect=settled.smallest_effect,
+        penalty=settled.penalty,
+    )  # fmt: skip
 
 
 def arm_of(name: str) -> Arm:
@@ -46,15 +48,15 @@ def arm_of(name: str) -> Arm:
 def ledger(tmp_path_factory):
     """optuna.db of a study as `ablate run` leaves it: one trial diverged, one lost and run again, one not begun."""
     path = tmp_path_factory.mktemp("ledger") / "optuna.db"
-    cells = [Cell(arm, seed, f"{arm}/{seed}") for seed in (1, 2, 3, 4) for arm in ARMS]
+    cells = [Cell(arm, seed, f"{arm}/{seed}") for seed in (1, 2, 3) for arm in (*ARMS, AA)]
     told = Ledger(path, study_name="remedies", goal="max", metric="psnr", factors=FACTORS,
-                  arms=[arm_of(name) for name in ARMS])  # fmt: skip
+                  arms=[*(arm_of(name) for name in ARMS), Arm(AA)])  # fmt: skip
     told.reconcile([*cells, Cell("base", 5, "late")])
     lost = Cell("norm=batch", 2, "norm=batch/2")
     told.finish(lost, TrialResult(lost.trial, Status.failed, why="killed"))
     told.retry(lost)
     for cell in cells:
-        score = SCORES[cell.arm][cell.seed - 1]
+        score = SCORES["base" if cell.arm == AA else cell.arm][cell.seed - 1]
         status = Status.diverged if (cell.arm, cell.seed) == ("objective=hinge", 3) else Status.done
         told.finish(cell, TrialResult(cell.trial, status, {"psnr": score, "gmsd": score / 100}, why=""))
     return path
@@ -65,22 +67,27 @@ def test_our_own_ledger_gives_the_numbers_of_the_studys_report(ledger, tmp_path)
     scores["objective=hinge"][2] = "diverged"
     results = load(study(tmp_path, scores, references={"mean_colour": {"psnr": 12.0}}))
     found = read(Asked(str(ledger), tmp_path))
-    page = analysed(found, penalty=12.0, smallest_effect=0.1)
+    ours = analysed(found, penalty=12.0, smallest_effect=0.1)
     own = analyse_results(results)
     assert found.goals == {"psnr": "max"} and "1 trials have not ended" in found.cautions[0]
-    assert page.results.name == "remedies" and page.analysis.baseline == "base"
+    assert found.name == "remedies" and ours.baseline == "base"
     for effect in own.effects:
-        other = page.analysis.effect(effect.arm)
+        other = ours.effect(effect.arm)
         assert other.verdict == effect.verdict
         assert other.difference == pytest.approx(effect.difference)
         assert (other.low, other.high) == pytest.approx((effect.low, effect.high), abs=0.01)
-    assert page.analysis.arms["objective=hinge"].n_failed == 1
+    assert ours.arms["objective=hinge"].n_failed == 1
 
 
 def test_the_goal_and_the_exploratory_metrics_come_from_the_study(ledger, tmp_path):
     settled = settle(read(Asked(f"sqlite:///{ledger}", tmp_path)), Question(also=("gmsd",)))
     assert settled.metric["goal"] == "max" and settled.also[0]["label"] == "GMSD"
-    assert settled.frame["gmsd"].notna().sum() == 16
+    assert settled.frame["gmsd"].notna().sum() == 15
+
+
+def test_the_twin_of_a_ledger_is_no_arm(ledger, tmp_path):
+    settled = settle(read(Asked(str(ledger), tmp_path)), Question())
+    assert settled.twin == AA and (settled.frame["arm"] == AA).sum() == 3
 
 
 def sweep(storage, **options):
@@ -119,7 +126,7 @@ def test_a_study_of_somebody_else_is_read_by_its_parameters(kind, tmp_path):
     assert set(settled.frame["arm"]) == {"norm=batch", "norm=instance"}  # `width` is the same in all
     assert sorted(settled.frame["status"]) == ["done"] * 6 + ["failed", "stopped"]
     assert settled.frame["place"].iloc[0] == "trial 0"
-    effect = analysed(found, baseline="norm=batch").analysis.effect("norm=instance")
+    effect = analysed(found, baseline="norm=batch").effect("norm=instance")
     assert effect.difference == pytest.approx(-0.1 - (1 + 4 + 9) / 3 / 1e4) and effect.verdict == "better"
 
 
@@ -153,10 +160,13 @@ def test_a_database_of_another_kind_is_refused_and_left_as_it_is(tmp_path):
     assert path.read_bytes() == before and not (tmp_path / "none.db").exists()
 
 
-@pytest.mark.parametrize("results", ["http://reader:hunter2@127.0.0.1:9", "postgresql://reader:hunter2@127.0.0.1:9/x"])
-def test_no_password_is_shown_where_a_store_does_not_answer(results, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("results", "which"),
+    [("http://me:hunter2@127.0.0.1:9", "--experiment"), ("postgresql://me:hunter2@127.0.0.1:9/x", "--study")],
+)
+def test_no_password_is_shown_where_a_store_does_not_answer(results, which, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    done = CliRunner().invoke(app, ["analyse", results, "--metric", "psnr", "--experiment", "x"])
+    done = CliRunner().invoke(app, ["analyse", results, "--metric", "psnr", which, "x"])
     assert done.exit_code == 2 and "hunter2" not in done.output + done.stderr, (done.output, done.exception)
     assert "can't be read" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
@@ -197,7 +207,7 @@ def test_an_experiment_of_somebody_else_is_read_by_tags_and_params(folder, clien
     assert "The arm is read from the tag 'variant'." in settled.cautions
     failed = settled.frame[settled.frame["status"] == "failed"]
     assert list(failed["arm"]) == ["norm=batch"] and failed["place"].iloc[0].startswith("run norm=batch-2 (")
-    effect = analysed(found, metric="val_psnr", goal="max").analysis.effect("norm=spectral")
+    effect = analysed(found, metric="val_psnr", goal="max").effect("norm=spectral")
     pairs = zip(scores["norm=spectral"], scores["base"], strict=True)
     assert effect.difference == pytest.approx(sum(one - other for one, other in pairs) / 3)
     with pytest.raises(StudyError, match="no such experiment: 'their'; there are .*did you mean theirs"):
