@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablate import data_cli
+from ablate import analyse_cli, data_cli
 from ablate.terminal import RUNS, Json, Runs, Sets, StudyArgument, load, plain_errors, say, show_json
 
 if TYPE_CHECKING:
@@ -220,6 +220,10 @@ def report(study: StudyArgument, runs: Runs = RUNS) -> None:
     with plain_errors():
         name = find_study_name(study, runs)
         print(write(StudyFolder(runs, name).root))
+
+
+app.command()(analyse_cli.analyse)
+app.command()(analyse_cli.compare)
 
 
 @app.command()

@@ -18,7 +18,7 @@ from reports.figures.worst import Worst, worst
 from reports.findings import Analysis
 from reports.load import PlannedArm, Results, Run
 from reports.stability import Stability, stability
-from reports.wording import Numbers, code, escape
+from reports.wording import NOTHING, Numbers, code, escape
 
 ROWS, PANELS, FEW = 60, 24, 12  # arms that a table and a figure of small panels hold at most; of more than that, `FEW`
 
@@ -158,6 +158,8 @@ def change(arm: PlannedArm, arms: Sequence[PlannedArm]) -> str:
     Options that come or go with a part are left out, unless they come and another of the `arms`
     gives the same option another value.
     """
+    if not any(other.differences or other.changes for other in arms):
+        return NOTHING
     if not arm.differences:
         return ", ".join(f"{code(factor)}: {code(level)}" for factor, level in arm.changes.items()) or "the base recipe"
     said = []

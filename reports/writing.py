@@ -25,7 +25,7 @@ def write(study_folder: Path) -> Path:
     results = load(study_folder)
     page = compose(results, analyse_results(results))
     target = StudyFolder(study_folder.parent, study_folder.name).report
-    _replace(target, files(page))
+    replace_folder(target, files(page))
     return target / "report.md"
 
 
@@ -42,7 +42,7 @@ def files(page: Page) -> dict[str, bytes]:
     return {name: content.encode() for name, content in texts.items()} | pictures
 
 
-def _replace(target: Path, contents: dict[str, bytes]) -> None:
+def replace_folder(target: Path, contents: dict[str, bytes]) -> None:
     """Build the folder beside its place and put it there in one step."""
     beside = target.with_name(f".{target.name}.new")  # one driver holds a study: leftovers are of a kill
     shutil.rmtree(beside, ignore_errors=True)

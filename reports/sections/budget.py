@@ -34,8 +34,8 @@ def _given(page: Page, name: str) -> tuple[str, str]:
     """As planned; as run where the plan does not say."""
     arm = page.arm(name)
     done = next((run.result for run in page.results.of(name) if run.done), None)
-    updates = arm.generator_updates if arm.generator_updates is not None else done and done.steps
-    images = arm.images if arm.images is not None else done and done.images
+    updates = arm.generator_updates if arm.generator_updates is not None else done and (done.steps or None)
+    images = arm.images if arm.images is not None else done and (done.images or None)
     return _count(updates), _count(images)
 
 

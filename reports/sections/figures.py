@@ -47,9 +47,10 @@ def _ties(page: Page) -> str:
 
 
 def _slopes(page: Page) -> str:
+    shared = ": same data order, same initial weights of shared parts" if page.results.hash else ""
     return (
-        f"Each line is one seed, from {code(page.analysis.baseline)} to the arm: same data order, same initial weights "
-        f"of shared parts. Parallel lines mean that seeds agree. {_excerpt(page, PANELS)}".strip()
+        f"Each line is one seed, from {code(page.analysis.baseline)} to the arm{shared}. "
+        f"Parallel lines mean that seeds agree. {_excerpt(page, PANELS)}".strip()
     )
 
 
