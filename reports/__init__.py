@@ -15,6 +15,7 @@ _HOMES = {
     "analyse": "reports.analysis",
     "answer": "reports.summary",
     "detectable": "reports.power",
+    "leaving": "reports.race",
     "selection": "reports.selecting",
     "write": "reports.writing",
 }

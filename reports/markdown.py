@@ -12,9 +12,10 @@ from reports.sections.method import method
 from reports.sections.notes import notes
 from reports.sections.provenance import provenance
 from reports.sections.ranking import ranking
+from reports.sections.search import search
 from reports.wording import escape
 
-SECTIONS = (answer, ranking, failures, health, figures, budget, notes, method, provenance)
+SECTIONS = (answer, ranking, search, failures, health, figures, budget, notes, method, provenance)
 
 
 def markdown(page: Page) -> str:
