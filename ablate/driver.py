@@ -194,7 +194,8 @@ class Driver:
         self.looks = (*self.looks, found)
         race.record(self.folder, self.looks)
         arms = ", ".join(found.stopped) or "nobody"
-        self.display.note(f"race, after {after} seeds: {arms} stopped; {len(found.kept)} arms go on")
+        noun, left = self.plan.study.race.noun, len(found.kept)
+        self.display.note(f"{noun}, after {after} seeds: {arms} stopped; arms that go on: {left}")
         for id, why in racing.stops(self.plan, self.looks).items():
             if id in self.waiting:
                 self.waiting.remove(id)

@@ -39,6 +39,10 @@ class Race:
     keep: float | None = None
 
     @property
+    def noun(self) -> str:
+        return "race" if self.keep is None else "halving"
+
+    @property
     def alpha(self) -> float | None:
         """Of one look; halving makes no claim and has none."""
         return ALPHA / len(self.looks) if self.keep is None else None
@@ -93,7 +97,7 @@ def decide(
     else:
         left = halved(worth, goal=goal, keep=race.keep)
     ends = f"after {after} seeds (look {number} of {len(race.looks)})"
-    stopped = {arm: f"race: {why} {ends}" for arm, why in left.items() if arm != BASE}
+    stopped = {arm: f"{race.noun}: {why} {ends}" for arm, why in left.items() if arm != BASE}
     return Look(after, race.alpha, stopped, tuple(arm for arm in scores if arm not in stopped))
 
 
