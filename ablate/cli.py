@@ -27,8 +27,11 @@ app.add_typer(data_cli.app, name="data")
 
 def planned(study: str, runs: Path, sets: list[str] | None) -> Plan:
     from ablate.plan import make_plan
+    from ablate.records import StudyFolder
+    from ablate.searchplan import restored
 
-    return make_plan(load(study, runs, sets))
+    made = make_plan(load(study, runs, sets))
+    return restored(made, StudyFolder(runs, made.study.name))
 
 
 @app.command()
@@ -56,7 +59,8 @@ def check(study: StudyArgument, runs: Runs = RUNS, set: Sets = None) -> None:
         plan = planned(study, runs, set)
     for warning in plan.warnings:
         print(f"caution: {warning}")
-    print(f"{study}: nothing wrong; {len(plan.arms)} arms x {len(plan.study.seeds)} seeds = {len(plan.cells)} trials")
+    seeds, total = len(plan.study.seeds), plan.num_trials
+    print(f"{study}: nothing wrong; {total // seeds} arms x {seeds} seeds = {total} trials")
     if any(getattr(options, "root", "") or getattr(options, "table", "") for options in plan.data.values()):
         print("what the image files hold is checked by `ablate run`, before it trains anything")
 
@@ -100,11 +104,12 @@ def run(
 ) -> None:
     """Run a study, or go on with it where it stopped; then write the report."""
     from ablate import run as running
-    from reports import answer, write
+    from reports import answer, leaving, write
 
     with plain_errors():
         made = planned(study, runs, set)
-        ended = running.run(made, runs, report=write, summary=answer, retry_failed=retry_failed, extend=extend)
+        ended = running.run(made, runs, report=write, summary=answer, judge=leaving, retry_failed=retry_failed,
+                            extend=extend)  # fmt: skip
     say(running_summary(made, ended, runs))
     raise typer.Exit(ended.code)
 
@@ -125,7 +130,7 @@ def confirm(
     from ablate import run as running
     from ablate.plan import make_plan
     from ablate.records import StudyFolder
-    from reports import answer, selection, write
+    from reports import answer, leaving, selection, write
 
     with plain_errors():
         folder = StudyFolder(runs, find_study_name(study, runs))
@@ -138,7 +143,7 @@ def confirm(
         say(confirming.describe(made))
         if dry_run:
             return
-        ended = running.run(made, runs, report=write, summary=answer, extend=extend)
+        ended = running.run(made, runs, report=write, summary=answer, judge=leaving, extend=extend)
         if ended.code is running.Exit.done or ended.code is running.Exit.some_failed:
             write(folder.root)  # its headline now comes from the confirmation
     say(running_summary(made, ended, runs))
@@ -152,7 +157,7 @@ def running_summary(made: Plan, ended: Any, runs: Path) -> str:
     where = f" --runs {runs}" if runs != RUNS else ""
     again = f"ablate run {made.study.name}{where}"
     said = ", ".join(f"{number} {name}" for name, number in ended.counts.items() if number)
-    lines = [f"{len(made.cells)} trials: {said}", f"report: {ended.report}"]
+    lines = [f"{made.num_trials} trials: {said}", f"report: {ended.report}"]
     if made.study.tracking.mlflow:
         local = ended.place.startswith("sqlite:")
         lines.append(f"MLflow: ablate ui{where}" if local else f"MLflow: {ended.place}")

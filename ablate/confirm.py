@@ -57,7 +57,16 @@ def settings(
         "seeds": fresh, "metric.split": "test", "base.evaluate.test": True, "confirms": confirms,
         "metric.family": "vs_baseline", "aa": False,
     }  # fmt: skip
+    changed |= {"race": None} if plan.get("race") else {}  # every run counts here
+    changed |= _drawn(chosen) if plan.get("search") else {}
     return [f"{key}={json.dumps(value)}" for key, value in changed.items()]
+
+
+def _drawn(arms: Sequence[dict]) -> dict[str, Any]:
+    """The arms that a search drew, as the levels of one factor: they have no others."""
+    levels = {arm["name"]: arm["patch"] for arm in arms}
+    listed = {name: {"drawn": name} for name in levels}
+    return {"factors": {"drawn": levels}, "never": None, "design": {"list": listed}}
 
 
 def begun(folder: StudyFolder) -> Path | None:

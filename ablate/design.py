@@ -93,6 +93,11 @@ def listed(levels: Levels, design: Design) -> Iterator[Combination]:
     yield from design.arms.values()
 
 
+def drawn(levels: Levels, design: Design) -> Iterator[Combination]:
+    """None beside the base: a sampler draws them while the study runs."""
+    return iter(())
+
+
 DESIGNS: dict[str, Callable[[Levels, Design], Iterator[Combination]]] = {
     "one_at_a_time": one_at_a_time,
     "leave_one_out": leave_one_out,
@@ -100,6 +105,7 @@ DESIGNS: dict[str, Callable[[Levels, Design], Iterator[Combination]]] = {
     "factorial": factorial,
     "fractional": fractional,
     "list": listed,
+    "search": drawn,
 }
 WITH_FULL = ("both", "leave_one_out")
 

@@ -81,10 +81,18 @@ def _read_list(sources: Sources, factors: Factors, name: str, options: Any) -> D
     return Design(name, arms=_read_arms(sources, factors, options))
 
 
+def _read_search(sources: Sources, factors: Factors, name: str, options: Any) -> Design:
+    """What is drawn is read by `ablate.searchfile`, from what stands behind the name."""
+    if options is None:
+        sources.refuse(("design",), "expected what to search: {search: {trials: 20, space: {...}}}")
+    return Design(name)
+
+
 READERS: dict[str, Callable[[Sources, Factors, str, Any], Design]] = {
     **dict.fromkeys(DESIGNS, _read_plain),
     "fractional": _read_fractional,
     "list": _read_list,
+    "search": _read_search,
 }
 
 
@@ -112,7 +120,7 @@ def _read_arms(sources: Sources, factors: Factors, raw: Any) -> dict[str, dict[s
         if not isinstance(levels, Mapping):
             sources.refuse((*path, name), f"expected {{factor: level}}, found {shown(levels)}")
             continue
-        chosen = {factor: _level(sources, (*path, name, factor), factors, factor, level)
+        chosen = {factor: read_level(sources, (*path, name, factor), factors, factor, level)
                   for factor, level in levels.items()}  # fmt: skip
         changed = {factor: level for factor, level in chosen.items() if level != BASE}
         if not changed:
@@ -135,7 +143,7 @@ def read_full(
     if not isinstance(raw, Mapping):
         sources.refuse(("full",), f"expected the level of each factor: {{factor: level}}, found {shown(raw)}")
         return design, []
-    said = {factor: _level(sources, ("full", factor), factors, factor, level) for factor, level in raw.items()}
+    said = {factor: read_level(sources, ("full", factor), factors, factor, level) for factor, level in raw.items()}
     if not design.has_full:
         return design, [f"full: the design {design.name} has no full recipe; it is not used"] if said else []
     taking_part = design.factors or tuple(factors)
@@ -188,7 +196,7 @@ def _read_never(sources: Sources, factors: Factors) -> tuple[dict[str, tuple[str
         if not isinstance(rule, Mapping) or not rule:
             sources.refuse(("never", at), f"expected {{factor: level, factor: level}}, found {shown(rule)}")
             continue
-        levels = {factor: _levels(sources, ("never", at, factor), factors, factor, value)
+        levels = {factor: read_levels(sources, ("never", at, factor), factors, factor, value)
                   for factor, value in rule.items()}  # fmt: skip
         if all(BASE in names for names in levels.values()):
             sources.refuse(("never", at), "excludes the base itself, and every arm is compared with the base")
@@ -212,21 +220,21 @@ def _read_when(sources: Sources, factors: Factors) -> dict[str, dict[str, tuple[
         elif factor in needed:
             sources.refuse((*path, factor), "a factor can't depend on itself")
         else:
-            found[factor] = {other: _levels(sources, (*path, other), factors, other, levels)
+            found[factor] = {other: read_levels(sources, (*path, other), factors, other, levels)
                              for other, levels in needed.items()}  # fmt: skip
     return found
 
 
-def _levels(sources: Sources, path: tuple, factors: Factors, factor: str, raw: Any) -> tuple[str, ...]:
+def read_levels(sources: Sources, path: tuple, factors: Factors, factor: str, raw: Any) -> tuple[str, ...]:
     if not isinstance(raw, list):
-        return (_level(sources, path, factors, factor, raw),)
+        return (read_level(sources, path, factors, factor, raw),)
     if not raw:
         sources.refuse(path, "expected a level or a list of levels, found an empty list")
         return (BASE,)
-    return tuple(_level(sources, (*path, at), factors, factor, value) for at, value in enumerate(raw))
+    return tuple(read_level(sources, (*path, at), factors, factor, value) for at, value in enumerate(raw))
 
 
-def _level(sources: Sources, path: tuple, factors: Factors, factor: str, raw: Any) -> str:
+def read_level(sources: Sources, path: tuple, factors: Factors, factor: str, raw: Any) -> str:
     """The level's name; a number or a boolean in YAML means the level that is written like it."""
     if factor not in factors:
         sources.refuse(path, no_such("factor", factor, factors))

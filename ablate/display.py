@@ -101,6 +101,10 @@ class Display:
             return
         self._say(self._line(cell, result), COLOURS.get(result.status, "yellow"))
 
+    def skipped(self, result: TrialResult) -> None:
+        """A trial has its outcome without a start: it was stopped before."""
+        self._counts[result.status] += 1
+
     def note(self, text: str) -> None:
         """A line for something that a person would do something about."""
         self._say(text, "yellow")

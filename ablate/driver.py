@@ -11,17 +11,20 @@ import json
 import shutil
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ablate import outcome, startfiles
-from ablate.events import EventReader, Measured
+from ablate import outcome, race, racing, startfiles
+from ablate.events import Event, EventReader, Measured
 from ablate.executor import Executor, Handle
 from ablate.outcome import Next
 from ablate.plan import Plan
+from ablate.pruning import Pruning, prunable
+from ablate.race import Judge, Look
 from ablate.records import Cell, Status, StudyFolder, TrialResult, TrialSpec, write_atomically
+from ablate.searching import grow, worth_of_failures
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 60  # for running trials to reach a boundary and checkpoint after Ctrl-C
@@ -71,21 +74,25 @@ class Driver:
     ledger: object
     tracking: object
     display: object
+    judge: Judge
     interrupt: Interrupt = field(default_factory=Interrupt)
     retry_failed: bool = False
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
     def run(self) -> dict[str, TrialResult]:
-        """Bring every trial to its outcome; trial id -> result. Fewer when interrupted."""
+        """Bring every trial to its outcome; trial id -> result. Fewer when interrupted; a search's plan has grown."""
         self.ledger.reconcile(self.plan.cells)
         self.results: dict[str, TrialResult] = {}
+        self.looks: tuple[Look, ...] = race.looks_of(self.folder)
+        self.pruning = Pruning.of(self.plan)
         self.ran = False  # whether a trial was started
         self.running: list[Running] = []
         self.waiting = deque(self._unfinished())
-        self.attempts = dict.fromkeys(self.plan.specs, 0)
+        self.attempts: Counter[str] = Counter()
         try:
             self._references()
+            self.worth = worth_of_failures(self.plan, outcome.finished("references", self.folder.references))
             self.interrupt.patient = True
             self._loop()
         finally:
@@ -95,11 +102,14 @@ class Driver:
 
     def _unfinished(self) -> Iterable[str]:
         """Ids still to run, in block order; what is finished on disk is told again to the projections."""
+        fallen = racing.stops(self.plan, self.looks)
         for id in self.plan.specs:
             result = outcome.finished(id, self.folder.trial(id))
             if result is not None and result.status is Status.failed and self.retry_failed:
                 self._put_aside(id, result)
                 yield id
+            elif result is None and (why := outcome.stop_reason(self.folder.trial(id)) or fallen.get(id)):
+                self._stop(id, why)
             elif result is None:
                 yield id
             else:
@@ -115,16 +125,20 @@ class Driver:
     def _settled_before(self, id: str, result: TrialResult) -> None:
         """A kill may have come between the outcome and the projections: told again, it changes nothing."""
         self.results[id] = result
-        for cell in self.plan.cells_of(id):
-            self.ledger.finish(cell, result)
-            self.tracking.mirror(cell, self.plan.specs[id], result)
+        self._mirror(id, self.plan.cells_of(id))
         self.display.ended(self.plan.cells_of(id)[0], result)
+        self._judged(id)
+
+    def _mirror(self, id: str, cells: Iterable[Cell]) -> None:
+        for cell in cells:
+            self.ledger.finish(cell, self.results[id])
+            self.tracking.mirror(cell, self.plan.specs[id], self.results[id])
 
     def _loop(self) -> None:
         asked_to_stop: float | None = None
-        while self.running or (self.waiting and not self.interrupt.count):
-            while self.waiting and not self.interrupt.count and self.executor.free():
-                self._start(self.waiting.popleft())
+        while self.running or ((self.waiting or self.plan.undrawn) and not self.interrupt.count):
+            while not self.interrupt.count and self.executor.free() and (id := self._next()):
+                self._start(id)
             for running in list(self.running):
                 self._advance(running)
             if self.interrupt.count and asked_to_stop is None:
@@ -139,6 +153,72 @@ class Driver:
         for running in self.running:
             self.folder.trial(running.spec.id).stop.touch()
         self.display.note("stopping: running trials write a checkpoint first (once more ends them now)")
+
+    # -- what comes next --------------------------------------------------------------------------
+
+    def _next(self) -> str | None:
+        """The trial to start now; None where a running one has to end first.
+
+        A search draws its next arm when nothing else can start, and all of them before the first look of a race.
+        """
+        while self.waiting or self.plan.undrawn:
+            after = racing.due(self.plan, self.looks, self.waiting[0]) if self.waiting else None
+            if self.waiting and after is None:
+                return self.waiting.popleft()
+            if self.plan.undrawn:
+                self._draw()
+            elif racing.complete(self.plan, self.looks, after, self.results):
+                self._look(after)
+            else:
+                return None
+        return None
+
+    def _draw(self) -> None:
+        """Add the next arm of the search: to plan.json first, so that a killed driver finds it there."""
+        known = len(self.plan.arms)
+        self.plan = grow(self.plan, self.results, self.worth)
+        write_atomically(self.folder.plan, json.dumps(self.plan.to_json(), indent=1))
+        for arm in self.plan.arms[known:]:
+            self.ledger.add(arm.arm, arm.sampled)
+            self.tracking.add(arm.arm)
+        self.ledger.reconcile(self.plan.cells)
+        for cell in self.plan.cells:
+            if cell.arm == self.plan.arms[-1].name and cell.trial in self.results:
+                self._mirror(cell.trial, [cell])  # a recipe that has run under another name
+        busy = {running.spec.id for running in self.running}
+        self.waiting = deque(id for id in self.plan.specs if id not in self.results and id not in busy)
+
+    def _look(self, after: int) -> None:
+        """Decide a look of the race, keep it on disk, and only then end what it stops."""
+        found = racing.look(self.plan, self.looks, after, self.results, self.worth, self.judge)
+        self.looks = (*self.looks, found)
+        race.record(self.folder, self.looks)
+        arms = ", ".join(found.stopped) or "nobody"
+        noun, left = self.plan.study.race.noun, len(found.kept)
+        self.display.note(f"{noun}, after {after} seeds: {arms} stopped; arms that go on: {left}")
+        for id, why in racing.stops(self.plan, self.looks).items():
+            if id in self.waiting:
+                self.waiting.remove(id)
+                self._stop(id, why)
+
+    def _stop(self, id: str, why: str) -> None:
+        """The outcome `stopped` of a trial that does not run, or not any more."""
+        folder = self.folder.trial(id)
+        self._write_spec(self.plan.specs[id], folder.spec)
+        outcome.evict(folder)
+        self.results[id] = outcome.record_stop(id, folder, why)
+        self._mirror(id, self.plan.cells_of(id))
+        self.display.skipped(self.results[id])
+        self._judged(id)
+
+    def _prune(self, id: str, event: Event) -> None:
+        """Ask a run to stop for good where the pruner says so; its flag holds the reason until it has ended."""
+        if self.pruning and prunable(self.plan, id) and (why := self.pruning.follow(id, event)):
+            outcome.ask_to_stop(self.folder.trial(id), why)
+
+    def _judged(self, id: str) -> None:
+        if self.pruning and prunable(self.plan, id):
+            self.pruning.ended(id, self.results[id])
 
     # -- one trial ------------------------------------------------------------------------------
 
@@ -180,9 +260,11 @@ class Driver:
             )
             self.waiting.appendleft(id)
         elif settlement.next is Next.fail:
-            self._tell(id, outcome.record_failure(id, folder, settlement.why), running.reader)
+            self._tell(running, outcome.record_failure(id, folder, settlement.why))
+        elif settlement.next is Next.stop:
+            self._tell(running, outcome.record_stop(id, folder, settlement.why))
         elif settlement.next is Next.settled:
-            self._tell(id, outcome.finished(id, folder), running.reader)
+            self._tell(running, outcome.finished(id, folder))
 
     def _follow(self, running: Running) -> None:
         new = running.reader.new()
@@ -192,6 +274,7 @@ class Driver:
             if isinstance(event, Measured):
                 self.display.measured(running.cells[0], event)
                 self._report(running.cells, event)
+                self._prune(running.spec.id, event)
 
     def _report(self, cells: tuple[Cell, ...], event: Measured) -> None:
         metric = self.plan.study.metric
@@ -199,15 +282,18 @@ class Driver:
             for cell in cells:
                 self.ledger.report(cell, event.step, event.values[metric.name])
 
-    def _tell(self, id: str, result: TrialResult, reader: EventReader) -> None:
+    def _tell(self, running: Running, result: TrialResult) -> None:
         """Bring the outcome to every projection."""
+        id = running.spec.id
         self.results[id] = result
-        rest = reader.new()
-        for cell in self.plan.cells_of(id):
+        rest = running.reader.new()
+        for cell in running.cells:
             self.ledger.finish(cell, result)
             self.tracking.follow(cell, rest)
             self.tracking.end(cell, result)
-        self.display.ended(self.plan.cells_of(id)[0], result)
+        self._mirror(id, (cell for cell in self.plan.cells_of(id) if cell not in running.cells))  # drawn meanwhile
+        self.display.ended(running.cells[0], result)
+        self._judged(id)
 
     # -- predictors without training ------------------------------------------------------------
 
@@ -237,4 +323,4 @@ def counts(plan: Plan, results: dict[str, TrialResult]) -> dict[str, int]:
     """Cells by status; `waiting` are those without an outcome."""
     statuses = [results[cell.trial].status if cell.trial in results else None for cell in plan.cells]
     table = {status.value: statuses.count(status) for status in Status}
-    return {**table, "waiting": statuses.count(None)}
+    return {**table, "waiting": statuses.count(None) + plan.undrawn}

@@ -30,7 +30,9 @@ def check_slug(sources: Sources, path: tuple[str | int, ...], name: str, *, rese
 def read_factors(sources: Sources) -> Factors:
     """The factors with their levels' patches."""
     raw = sources.data.get("factors")
-    if not isinstance(raw, Mapping) or not raw:
+    if raw is None and is_search(sources):
+        raw = {}  # its space may be recipe paths alone
+    elif not isinstance(raw, Mapping) or not raw:
         sources.refuse(("factors",), f"expected factors, each with its levels, found {shown(raw)}: nothing to compare")
         return {}
     if sum(len(levels) for levels in raw.values() if isinstance(levels, Mapping)) > MAX_LEVELS:
@@ -143,3 +145,9 @@ def _in_patch(patch: Mapping[str, Any], path: tuple[str | int, ...]) -> tuple[st
             return (key, *path[len(parts) :])
     inside = [key for key in patch if segments(key)[: len(path)] == path]
     return (inside[0],) if len(inside) == 1 else ()
+
+
+def is_search(sources: Sources) -> bool:
+    """Whether the study's arms are sampled."""
+    raw = sources.data.get("design")
+    return isinstance(raw, Mapping) and list(raw) == ["search"]

@@ -11,14 +11,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.records import Arm, Cell, Status, TrialResult
+from ablate.searchspace import Parameter, Values, choice
 from ablate.sqlite import made_whole
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import BaseDistribution
 
 DIRECTIONS = {"max": "maximize", "min": "minimize"}
 
@@ -41,7 +44,8 @@ def key(cell: Cell) -> str:
 class Ledger:
     """One Optuna study in one SQLite file, written by one process.
 
-    `factors` maps factor to its levels, the base's first; they become categorical parameters. The
+    `factors` maps factor to its levels, the base's first; they become categorical parameters. A search has a `space`
+    instead, whose arms come with `add`, and may have several `objectives` (metric -> goal). The
     seed is a user attribute only: as a parameter it would enter importances and samplers. Trials are
     claimed by number, never by `study.ask()`, which takes whichever waits longest and invents a trial
     when none does. Raises LedgerError where the file is not a usable database.
@@ -57,11 +61,15 @@ class Ledger:
         split: str = "validation",
         factors: Mapping[str, Sequence[str]],
         arms: Iterable[Arm],
+        space: Mapping[str, Parameter] | None = None,
+        objectives: Mapping[str, str] | None = None,
     ):
-        self._path, self._name, self._goal, self._metric = path, study_name, goal, metric
+        self._path, self._name, self._metric = path, study_name, metric
+        self._goals = dict(objectives or {metric: goal})
         self._split = split
         self._factors = {factor: list(levels) for factor, levels in factors.items()}
-        self._levels = {arm.name: self._levels_of(arm) for arm in arms}
+        self._space = space
+        self._params = {arm.name: self._levels_of(arm) for arm in arms}
         self._numbers: dict[str, int] = {}  # cell -> number of its latest record
         self._running: dict[str, _Running] = {}
         with self._readable():
@@ -81,6 +89,12 @@ class Ledger:
                     self._enqueue(cell)
             self._index()
 
+    def add(self, arm: Arm, sampled: Values) -> None:
+        """An arm of a search with the parameters that it has: drawn ones; of the base those that the space holds."""
+        self._params[arm.name] = {
+            name: choice(value) if self._space[name].values else value for name, value in sampled.items()
+        }
+
     def begin(self, cell: Cell) -> int:
         """The number of the cell's own record, now RUNNING; one left RUNNING by a killed driver is taken up."""
         with self._readable():
@@ -89,7 +103,7 @@ class Ledger:
     def report(self, cell: Cell, step: int, value: float) -> None:
         """Record an intermediate value of the primary metric; once per step, finite values only."""
         running = self._running[key(cell)]
-        if math.isfinite(value) and step not in running.reported:
+        if math.isfinite(value) and step not in running.reported and len(self._goals) == 1:  # Optuna's own limit
             running.reported.add(step)
             with self._readable():
                 running.trial.report(value, step)
@@ -127,17 +141,17 @@ class Ledger:
         if record.state is TrialState.WAITING:
             self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         trial = Trial(self._study, trial_id)
-        for factor, levels in self._factors.items():
-            trial.suggest_categorical(factor, levels)  # fixed by what was queued
+        for name in self._params[cell.arm]:
+            suggest(trial, name, self._distributions[name])  # fixed by what was queued
         self._running[key(cell)] = _Running(trial, set(record.intermediate_values))
         return self._running[key(cell)]
 
     def _tell(self, number: int, result: TrialResult) -> None:
         from optuna.trial import TrialState
 
-        value = result.final(self._metric, self._split)
-        if result.status is Status.done and math.isfinite(value):
-            self._study.tell(number, value)
+        values = [result.final(metric, self._split) for metric in self._goals]
+        if result.status is Status.done and all(map(math.isfinite, values)):
+            self._study.tell(number, values)
         else:
             self._study.tell(number, state=TrialState.PRUNED if result.status is Status.stopped else TrialState.FAIL)
 
@@ -173,7 +187,7 @@ class Ledger:
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=self._name,
-            direction=DIRECTIONS[self._goal],
+            directions=[DIRECTIONS[goal] for goal in self._goals.values()],
             sampler=optuna.samplers.RandomSampler(seed=0),  # never draws: every parameter is fixed
             load_if_exists=True,
         )
@@ -183,7 +197,16 @@ class Ledger:
         self._index()
 
     def _plan(self) -> dict[str, Any]:
-        return {"factors": self._factors, "metric": self._metric, "goal": self._goal}
+        return {"factors": self._factors, "metric": self._metric, "goals": self._goals,
+                "space": {name: one.to_json() for name, one in (self._space or {}).items()}}  # fmt: skip
+
+    @cached_property
+    def _distributions(self) -> dict[str, BaseDistribution]:
+        from optuna.distributions import CategoricalDistribution
+
+        if self._space is not None:
+            return {name: one.distribution() for name, one in self._space.items()}
+        return {factor: CategoricalDistribution(levels) for factor, levels in self._factors.items()}
 
     def _belongs_to(self, cells: Sequence[Cell]) -> bool:
         planned = {key(cell): cell.trial for cell in cells}
@@ -202,7 +225,7 @@ class Ledger:
     def _enqueue(self, cell: Cell, **facts: Any) -> None:
         """Params and attributes go in with the record, in one transaction."""
         attributes = {"cell": key(cell), "arm": cell.arm, "seed": cell.seed, "trial": cell.trial, **facts}
-        self._study.enqueue_trial(self._levels[cell.arm], user_attrs=attributes)
+        self._study.enqueue_trial(self._params[cell.arm], user_attrs=attributes)
 
     def _index(self) -> None:
         records = self._study.get_trials(deepcopy=False)
@@ -210,6 +233,17 @@ class Ledger:
 
     def _record(self, cell: Cell) -> optuna.trial.FrozenTrial:
         return self._study.get_trials(deepcopy=False)[self._numbers[key(cell)]]
+
+
+def suggest(trial: optuna.Trial, name: str, one: BaseDistribution) -> Any:
+    """Optuna's suggestion for a parameter of that distribution."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    if isinstance(one, CategoricalDistribution):
+        return trial.suggest_categorical(name, one.choices)
+    if isinstance(one, IntDistribution):
+        return trial.suggest_int(name, one.low, one.high, log=one.log, step=one.step)
+    return trial.suggest_float(name, one.low, one.high, log=one.log, step=one.step)
 
 
 def _facts(result: TrialResult) -> dict[str, Any]:

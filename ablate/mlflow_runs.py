@@ -63,6 +63,10 @@ class MlflowRuns:
         self._sent: dict[str, _Sent] = {}
         self._unsure = False  # whether the last create_run may have happened without our seeing it
 
+    def add(self, arm: Arm) -> None:
+        """An arm that the study did not have at its start."""
+        self._arms[arm.name] = arm
+
     def connect(self) -> None:
         """Open or create the store and the study's experiment; a run left RUNNING by a kill is closed."""
         self._uid = own_uid(self._folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from ablate import events
 from ablate.executor import Outcome
-from ablate.records import TrialFolder, TrialResult
+from ablate.records import Status, TrialFolder, TrialResult, write_atomically
 
 RESUMES = 5  # times that a trial is taken up again after the machine failed it
 
@@ -21,6 +22,7 @@ class Next(StrEnum):
 
     settled = "settled"  # its outcome is on disk
     interrupted = "interrupted"  # stopped on request; work is left
+    stop = "stop"  # stopped for good, for the reason that stands in its flag
     resume = "resume"  # the machine's failure: again, from the last checkpoint
     fail = "fail"  # the arm's own failure, or the budget of resumptions is spent
 
@@ -38,6 +40,8 @@ def settle(id: str, folder: TrialFolder, outcome: Outcome, *, attempts: int) -> 
     """
     if finished(id, folder) is not None:
         return Settlement(Next.settled)
+    if why := stop_reason(folder):
+        return Settlement(Next.stop, why)
     if outcome.clean and folder.stop.exists():
         return Settlement(Next.interrupted)
     kind, cause = earliest_error(folder)
@@ -55,6 +59,16 @@ def finished(id: str, folder: TrialFolder) -> TrialResult | None:
     if any(isinstance(event, events.Ended) for event in stream):
         return events.fold(id, stream)
     return None
+
+
+def ask_to_stop(folder: TrialFolder, why: str) -> None:
+    """Raise the flag with a reason: the trial will not be taken up again, whatever happens until it ends."""
+    write_atomically(folder.stop, why)
+
+
+def stop_reason(folder: TrialFolder) -> str:
+    """Why the trial was stopped for good; empty where nothing but an interruption raised the flag."""
+    return folder.stop.read_text() if folder.stop.exists() else ""
 
 
 def earliest_error(folder: TrialFolder) -> tuple[str, str] | tuple[None, None]:
@@ -90,11 +104,25 @@ def evict(folder: TrialFolder) -> None:
 
 def record_failure(id: str, folder: TrialFolder, why: str) -> TrialResult:
     """Write the end of a trial whose worker could not write it itself."""
-    result = events.fold(id, events.read(folder.events), why=why)
-    writer = events.EventWriter(folder.events)
-    writer.append(events.Ended, step=result.steps, images=result.images, status=result.status.value, why=why)
+    return _record(id, folder, Status.failed, why)
+
+
+def record_stop(id: str, folder: TrialFolder, why: str) -> TrialResult:
+    """Write the end of a trial that is stopped for good, started or not; an end that is there stands."""
+    found = finished(id, folder) or _record(id, folder, Status.stopped, why)
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)  # it is never taken up again
+    return found
+
+
+def _record(id: str, folder: TrialFolder, status: Status, why: str) -> TrialResult:
+    stream = events.read(folder.events)
+    so_far = events.fold(id, stream)
+    # An attempt of its own, so that the time since the worker's last line is nobody's training time.
+    attempt = 1 + max((event.attempt for event in stream), default=0)
+    writer = events.EventWriter(folder.events, attempt=attempt)
+    writer.append(events.Ended, step=so_far.steps, images=so_far.images, status=status.value, why=why)
     writer.close()
-    return result
+    return events.fold(id, events.read(folder.events))
 
 
 def put_aside(folder: TrialFolder) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,12 +21,17 @@ from trainers.recipe import Recipe
 
 @dataclass(frozen=True)
 class PlannedArm:
-    """An arm with its resolved recipe. `differences` maps recipe paths to (base value, its value)."""
+    """An arm with its resolved recipe. `differences` maps recipe paths to (base value, its value).
+
+    Of an arm that a search drew, `sampled` holds the parameters and `marks` what its sampler has to know of it later.
+    """
 
     arm: Arm
     resolved: Resolved
     differences: Mapping[str, tuple[Any, Any]]
     twin_of: str = ""  # of the A/A arm: the arm whose recipe it repeats with other random numbers
+    sampled: Mapping[str, Any] = field(default_factory=dict)
+    marks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -56,7 +61,13 @@ class PlannedArm:
             "differences": {path: list(pair) for path, pair in self.differences.items()},
             "terms": self.terms, "generator_updates": self.generator_updates, "images": self.images,
             "notes": list(self.resolved.notes), **({"twin_of": self.twin_of} if self.twin_of else {}),
+            **self._drawn(),
         }  # fmt: skip
+
+    def _drawn(self) -> dict[str, Any]:
+        """What a search drew, what its sampler has to find again, and what that changes in the base."""
+        drawn = {"sampled": dict(self.sampled), "marks": dict(self.marks), "patch": dict(self.arm.patch)}
+        return drawn if self.sampled else {}
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ class Plan:
     slots: int
     warnings: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
+    refused: tuple[Mapping[str, Any], ...] = ()  # combinations that a search drew and that can't run, with why
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -81,6 +93,22 @@ class Plan:
     def shared(self) -> int:
         """Cells filled by a trial that another cell already needs."""
         return len(self.cells) - len(self.specs)
+
+    @property
+    def drawn(self) -> tuple[PlannedArm, ...]:
+        """The arms that a search has drawn so far, in their order."""
+        return tuple(arm for arm in self.arms if arm.sampled)
+
+    @property
+    def undrawn(self) -> int:
+        """Cells of arms that a search has still to draw."""
+        search = self.study.search
+        return (search.trials - len(self.drawn)) * len(self.study.seeds) if search else 0
+
+    @property
+    def num_trials(self) -> int:
+        """All planned cells."""
+        return len(self.cells) + self.undrawn
 
     @cached_property
     def _cells(self) -> dict[str, tuple[Cell, ...]]:
@@ -126,11 +154,22 @@ class Plan:
         base = self.arms[0].resolved.document
         document["data"] = {"fingerprint": self.specs[self.cells[0].trial].data, "layout": base["data"]["layout"]}
         document["base"] = identity_document(self.arms[0].resolved.recipe)
+        if study.race:
+            document["race"] = study.race.to_json()
+        if study.search:
+            document["search"] = {**study.search.to_json(), "seeds_per_arm": len(study.seeds)}
         document["warnings"] = [text for text in self.warnings if text not in _left_out(study)]
+        return {**document, "hash": self._hash(document)}
+
+    def _hash(self, document: Mapping[str, Any]) -> str:
+        """Of what was asked: the arms that a search draws follow from that."""
         compared = ("metric", "also", "failure", "design", "seeds", "cells", "resources", "data")
-        changes = [(arm.name, dict(arm.arm.changes)) for arm in self.arms]
-        compared += () if study.metric.family == Metric.family else ("family",)  # plans of before know no other
-        return {**document, "hash": digest([changes, *(document[key] for key in compared)])}
+        compared += () if self.study.metric.family == Metric.family else ("family",)  # plans of before know no other
+        compared += tuple(key for key in ("search", "race") if key in document)
+        drawn = {arm.name for arm in self.drawn}
+        cells = [cell for cell in document["cells"] if cell["arm"] not in drawn]
+        changes = [(arm.name, dict(arm.arm.changes)) for arm in self.arms if arm.name not in drawn]
+        return digest([changes, *({**document, "cells": cells}[key] for key in compared)])
 
 
 def metric_facts(name: str) -> dict[str, Any]:
@@ -146,7 +185,7 @@ def make_plan(study: Study) -> Plan:
     arms, left_out = _resolve_arms(study)
     widest = max(arm.resolved.ranks for arm in arms)
     device = machine.device(study.resources.device, ranks=widest)
-    arms = tuple(_noted(arm, device) for arm in arms)
+    arms = tuple(noted(arm, device) for arm in arms)
     data: dict[str, Any] = {}
     prints: dict[str, str] = {}  # canonical data options -> fingerprint
     cells, specs = [], {}
@@ -157,8 +196,7 @@ def make_plan(study: Study) -> Plan:
         if key not in prints:
             prints[key] = fingerprint(recipe.data)
             data[prints[key]] = recipe.data
-        spec = trial_spec(study, recipe, seed=seed, ranks=by_name[name].resolved.ranks, device=device,
-                          data=prints[key], replica=int(bool(by_name[name].twin_of)))  # fmt: skip
+        spec = spec_of(study, by_name[name], seed, device=device, data=prints[key])
         specs.setdefault(spec.id, spec)
         cells.append(Cell(name, seed, spec.id))
     slots = machine.slots(study.resources.slots, ranks=widest, threads=study.resources.threads, device=device)
@@ -173,6 +211,12 @@ def trial_spec(
     computed, _ = _as_computed_here(recipe, ranks=ranks, device=device)
     return TrialSpec(recipe=computed, seed=seed, ranks=ranks, threads=study.resources.threads, device=device,
                      data=data, replica=replica)  # fmt: skip
+
+
+def spec_of(study: Study, arm: PlannedArm, seed: int, *, device: str, data: str) -> TrialSpec:
+    """The trial of one cell; `data` is the fingerprint of the arm's data."""
+    return trial_spec(study, arm.resolved.recipe, seed=seed, ranks=arm.resolved.ranks, device=device, data=data,
+                      replica=int(bool(arm.twin_of)))  # fmt: skip
 
 
 def _resolve_arms(study: Study) -> tuple[tuple[PlannedArm, ...], tuple[LeftOut, ...]]:
@@ -238,6 +282,13 @@ def _why(study: Study, one: LeftOut) -> str:
     return one.why
 
 
+def planned_arm(study: Study, arm: Arm, base: PlannedArm | None = None, **facts: Any) -> PlannedArm:
+    """An arm resolved beside the base. Raises ResolveError where its recipe can't be trained."""
+    resolved = resolve(study.base, arm.patch, ranks=study.resources.ranks)
+    reference = base.resolved if base else resolved
+    return PlannedArm(arm, resolved, differences(_readable(reference), _readable(resolved)), **facts)
+
+
 def _readable(resolved: Resolved) -> dict[str, Any]:
     """What an arm trains and on how many ranks, as people compare it."""
     document = resolved.document
@@ -262,7 +313,7 @@ def _as_computed_here(recipe: Recipe, *, ranks: int, device: str) -> tuple[dict[
     return document, notes
 
 
-def _noted(arm: PlannedArm, device: str) -> PlannedArm:
+def noted(arm: PlannedArm, device: str) -> PlannedArm:
     _, notes = _as_computed_here(arm.resolved.recipe, ranks=arm.resolved.ranks, device=device)
     return replace(arm, resolved=replace(arm.resolved, notes=(*arm.resolved.notes, *notes)))
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from ablate import searchplan
 from ablate.plan import Plan, PlannedArm
 
 EXPLORATORY_BELOW = 5  # seeds
@@ -26,7 +27,7 @@ def describe(plan: Plan, facts: Mapping[str, Any]) -> str:
     ranks = " or ".join([*map(str, fewer), _count(most, "rank")])
     lines.append(f"equal for all arms: {_budget(plan)}")
     lines.append(f"on {resources['device']}: {ranks} a trial, {_count(resources['slots'], 'trial')} at a time")
-    lines += ["", *_design(facts["design"])]
+    lines += ["", *_design(facts["design"]), *searchplan.describe(plan), *searchplan.describe_race(plan)]
     lines += ["", *_detectable(facts["detectable"], len(study.seeds))]
     lines += ["", _cost(facts["cost"]), _disk(facts["disk"])]
     notes = [f"{arm.name}: {note}" for arm in plan.arms for note in arm.resolved.notes]
@@ -61,9 +62,9 @@ def _changes(arm: PlannedArm, alone: set[tuple[str, str]]) -> str:
 
 
 def _size(plan: Plan) -> Iterator[str]:
-    seeds, arms = plan.study.seeds, len(plan.arms)
-    named = ", ".join(map(str, seeds))
-    yield f"{_count(arms, 'arm')} x {_count(len(seeds), 'seed')} ({named}) = {len(plan.cells)} trials"
+    seeds = plan.study.seeds
+    named, arms = ", ".join(map(str, seeds)), plan.num_trials // len(seeds)
+    yield f"{_count(arms, 'arm')} x {_count(len(seeds), 'seed')} ({named}) = {plan.num_trials} trials"
     if plan.shared:
         yield f"{plan.shared} of them share a trial with an identical recipe: {len(plan.specs)} are run"
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ablate.conditions import BASE
 from ablate.cost import cost, disk
 from ablate.effects import PlannedEffect, effects
 from ablate.measure import Timing
 from ablate.plan import Plan, metric_facts
 from ablate.properties import properties
+from ablate.searchplan import foreseen
 from ablate.spread import Spread, spread
 
 SEEDS_SHOWN = range(3, 11)
@@ -29,16 +31,19 @@ def document(
 
     Raises StudyError for a pilot that says nothing.
     """
+    whole = foreseen(plan)
+    if timings:
+        timings = {**timings, **dict.fromkeys((arm.name for arm in whole.arms[len(plan.arms) :]), timings[BASE])}
     return {
         "name": plan.study.name,
         "arms": [arm.to_json() for arm in plan.arms],
         "trials": [{"id": cell.trial, "arm": cell.arm, "seed": cell.seed} for cell in plan.cells],
-        "num_trials": len(plan.cells),
+        "num_trials": plan.num_trials,
         "shared": plan.shared,
         "design": {"name": plan.study.design.name, **properties(plan)},
-        "detectable": detectable(plan, foresight, spread(plan, runs, foresight, pilot=pilot)),
-        "cost": cost(plan, runs, foresight, timings),
-        "disk": disk(plan, runs, timings),
+        "detectable": detectable(whole, foresight, spread(plan, runs, foresight, pilot=pilot)),
+        "cost": cost(whole, runs, foresight, timings),
+        "disk": disk(whole, runs, timings),
         "resources": {"device": plan.device, "ranks": sorted({arm.resolved.ranks for arm in plan.arms}),
                       "slots": plan.slots},
         "warnings": list(plan.warnings),

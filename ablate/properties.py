@@ -25,6 +25,10 @@ SAYS = {  # design -> what it says, what it can't say
         "what each change does on average over the others, and which two act together",
         "nothing of these factors is hidden; it takes the most arms",
     ),
+    "search": (
+        "which of the drawn recipes came out best on these seeds",
+        "what a setting does: put those that seem to matter into a small factorial, and confirm the winner",
+    ),
     "list": ("how each recipe compares with the base", "which of its changes did it"),
 }  # fmt: skip
 
@@ -37,9 +41,9 @@ def properties(plan: Plan) -> dict[str, Any]:
     run = {(factor, level) for arm in plan.arms for factor, level in arm.arm.changes.items()}
     return {
         "says": says, "cannot_say": cannot_say, **_fraction(found),
-        "refused": [{"combination": dict(one.combination), "why": one.why} for one in plan.left_out],
+        "refused": [*({"combination": dict(one.combination), "why": one.why} for one in plan.left_out), *plan.refused],
         "not_run": [f"{factor}={level}" for factor, levels in factors.items() for level in levels
-                    if (factor, level) not in run],
+                    if (factor, level) not in run and not plan.study.search],
         "effects": [effect.to_json() for effect in effects(plan)],
     }  # fmt: skip
 

@@ -226,6 +226,11 @@ class StudyFolder:
         return self.root / "race.json"
 
     @property
+    def search(self) -> Path:
+        """What a search amounts to besides its trials: importances."""
+        return self.root / "search.json"
+
+    @property
     def mlflow(self) -> Path:
         return self.runs / "mlflow.db"
 

@@ -17,7 +17,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from ablate import machine, startfiles, testreads
+from ablate import importances, machine, startfiles, testreads
 from ablate.design import BASE
 from ablate.display import Display
 from ablate.driver import Driver, Interrupt, counts
@@ -30,7 +30,9 @@ from ablate.pairing import unpaired
 from ablate.patches import differences
 from ablate.plan import Plan, PlannedArm, metric_facts
 from ablate.problems import Problem, StudyError, dotted
-from ablate.records import Status, StudyFolder, TrialResult, TrialSpec, write_atomically
+from ablate.race import Judge, looks_of
+from ablate.records import Arm, Status, StudyFolder, TrialResult, TrialSpec, write_atomically
+from ablate.searchplan import base_values, only_adds, restored
 from ablate.tracking import Tracking
 from ablate.yamlfile import write_yaml
 from trainers.availability import caution, unavailable
@@ -79,9 +81,10 @@ Report = Callable[[Path], Path]
 Summary = Callable[[Path], str]
 
 
-def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, retry_failed: bool = False,
+def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judge, retry_failed: bool = False,
         extend: bool = False) -> Ended:  # fmt: skip
-    """Run or resume the plan under `runs`. `report` writes a study folder's report, `summary` reads its answer.
+    """Run or resume the plan under `runs`. `report` writes a study folder's report, `summary` reads its answer,
+    `judge` says which arms leave a race.
 
     Trials that failed before stay failed unless `retry_failed` asks for another attempt. `extend` accepts a plan
     that adds arms or seeds to the one that is there.
@@ -93,25 +96,31 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, retry_faile
     with hold(folder.lock):
         began, interrupt = time.time(), Interrupt()
         interrupt.install()
+        plan = restored(plan, folder)
         check_plan(plan, folder, extend=extend)
         log_into(folder.log)
         executor = LocalExecutor(plan.slots, folder.log, devices=machine.gpus() if plan.device == "cuda" else ())
         try:
-            if not all(finished(id, folder.trial(id)) for id in plan.specs):
+            if plan.undrawn or not all(finished(id, folder.trial(id)) for id in plan.specs):
                 executor.warm_up()  # the launchers load torch while the data is prepared
             prepare_data(plan, folder)
             write_plan(plan, folder)  # last: a study whose data is refused leaves its name free
             with open_projections(plan, folder) as (ledger, tracking):
-                with Display(len(plan.specs), metric=plan.study.metric.name, split=plan.study.metric.split,
-                             slots=plan.slots) as display:
-                    driver = Driver(plan, folder, executor, ledger, tracking, display, interrupt, retry_failed)
-                    results = driver.run()
+                total = len(plan.specs) + plan.undrawn
+                with Display(
+                    total, metric=plan.study.metric.name, split=plan.study.metric.split, slots=plan.slots
+                ) as display:
+                    driver = Driver(plan, folder, executor, ledger, tracking, display, judge, interrupt, retry_failed)
+                    results, plan = driver.run(), driver.plan
                 interrupt.patient = True  # what is left takes seconds
                 executor.close()
                 if driver.ran or not folder.provenance.exists():
                     write_provenance(plan, folder, results, began=began)
+                whole = len(results) == len(plan.specs) and not plan.undrawn
+                if whole and plan.study.search:
+                    importances.write(plan, folder, results)
                 path = report(folder.root)
-                if len(results) == len(plan.specs):
+                if whole:
                     tracking.finish_study(folder.report, summary(folder.report))
         finally:
             executor.close()
@@ -120,7 +129,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, retry_faile
 
 
 def _code(plan: Plan, results: Mapping[str, TrialResult], unreachable: str | None) -> Exit:
-    if len(results) < len(plan.specs):
+    if len(results) < len(plan.specs) or plan.undrawn:
         return Exit.interrupted
     if unreachable:
         return Exit.storage
@@ -135,14 +144,24 @@ def open_projections(plan: Plan, folder: StudyFolder) -> Iterator[tuple[Ledger, 
     levels = {factor: [BASE, *levels] for factor, levels in plan.study.factors.items()}
     metric = metric_facts(plan.study.metric.name)
     ledger = Ledger(folder.optuna, study_name=plan.study.name, goal=metric["goal"], metric=metric["name"],
-                    split=plan.study.metric.split, factors=levels, arms=arms)  # fmt: skip
+                    split=plan.study.metric.split, factors=levels, **_searched(plan, arms))  # fmt: skip
     uri = plan.study.tracking.mlflow
     tracking = Tracking.open(uri, folder, arms=arms, factors=levels, question=plan.study.question)
+    for arm in plan.arms if plan.study.search else ():
+        ledger.add(arm.arm, arm.sampled or base_values(plan))
     try:
         yield ledger, tracking
     finally:
         tracking.interrupt()  # nothing where the study has been finished
         tracking.close()
+
+
+def _searched(plan: Plan, arms: list[Arm]) -> dict[str, Any]:
+    """What the ledger has of a search: its space and goals; of another study its arms."""
+    if plan.study.search is None:
+        return {"arms": arms}
+    goals = {name: metric_facts(name)["goal"] for name in plan.study.search.objectives}
+    return {"arms": (), "space": plan.study.search.space, "objectives": goals}
 
 
 # -- before anything starts ---------------------------------------------------------------------
@@ -174,7 +193,11 @@ def check_plan(plan: Plan, folder: StudyFolder, *, extend: bool) -> None:
     if not folder.plan.exists() or not any(folder.root.glob("trials/*/events.jsonl")):
         return  # without a result there is nothing to protect
     before, now = json.loads(folder.plan.read_text()), plan.to_json()
-    if before["hash"] == now["hash"] or (extend and _only_adds(before, now)):
+    if before["hash"] == now["hash"]:
+        return
+    if extend and _only_adds(before, now):
+        if looks_of(folder):
+            raise StudyChanged(f"{folder.root}: its race was decided on what it was; nothing can be added any more")
         return
     raise StudyChanged(_what_changed(folder, before, now))
 
@@ -182,6 +205,10 @@ def check_plan(plan: Plan, folder: StudyFolder, *, extend: bool) -> None:
 def _only_adds(before: dict, now: dict) -> bool:
     """Whether every cell of the plan before is in the new one with the same trial, and the question is the same."""
     cells = [{(cell["arm"], cell["seed"], cell["trial"]) for cell in plan["cells"]} for plan in (before, now)]
+    if before.get("race") != now.get("race") or ("search" in before) != ("search" in now):
+        return False
+    if "search" in before and not only_adds(before["search"], now["search"]):
+        return False
     return cells[0] <= cells[1] and all(before[key] == now[key] for key in ("metric", "also", "failure", "data"))
 
 
@@ -208,7 +235,7 @@ def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:
         f"{folder.root} holds another study under the name {folder.name!r}; what differs:",
         *lines[:SHOWN_DIFFERENCES], *more,
         "give this one another name (--set name=...) or another runs folder (--runs);",
-        "--extend accepts a study that only adds arms or seeds",
+        "--extend accepts a study that only adds arms, seeds or trials of a search",
     ))  # fmt: skip
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from ablate.design import DESIGNS
 from ablate.factors import SLUG
 from ablate.fraction import RESOLUTIONS
+from ablate.race import FIRST_LOOK
 from ablate.resolve import RANKS
+from ablate.searchfile import MAX_VALUES, Listed, Range, SearchOptions
 from ablate.study import MAX_SEED, MAX_SEEDS, SECTIONS, TRAINERS, Resources
 from trainers.families import METRICS, TERMS, Family
 from trainers.recipe import DEFAULTS, PARTS, PLAIN, Optimizer, Start, Timing
@@ -83,6 +85,7 @@ def _top_level() -> Schema:
             "description": "How many (3 means 1, 2, 3), or which.",
         },
         "aa": {"type": "boolean", "description": "Train the base once more, which must not differ: an A/A arm."},
+        "race": _race(),
         "also": {"type": "array", "items": metrics, "uniqueItems": True, "description": "Exploratory metrics."},
         **sections,
     }  # fmt: skip
@@ -92,13 +95,35 @@ def _design(word: Schema) -> Schema:
     only = {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
     arms = _named({"type": "object", "minProperties": 1, "additionalProperties": word}, "Arm -> factor -> level.")
     fractional = _object({"resolution": {"enum": list(RESOLUTIONS)}, "factors": only}, "A fraction of the factorial.")
-    options = {**{name: only for name in DESIGNS}, "fractional": {"anyOf": [only, fractional]}, "list": arms}
-    plain = [name for name in DESIGNS if name != "list"]
+    options = {**{name: only for name in DESIGNS}, "fractional": {"anyOf": [only, fractional]}, "list": arms,
+               "search": _search()}  # fmt: skip
+    plain = [name for name in DESIGNS if name not in ("list", "search")]
     one = {"type": "object", "properties": options, "additionalProperties": False, "maxProperties": 1}
     return {
         "anyOf": [{"type": "string", "enum": plain}, {**one, "minProperties": 1}],
         "description": "Which arms are run.",
     }
+
+
+def _search() -> Schema:
+    """What a search draws its arms from; which names its space may hold depends on the factors."""
+    found = _options(SearchOptions)
+    values = {"type": "array", "minItems": 2, "maxItems": MAX_VALUES, "description": "One of these values."}
+    listed = _options(Listed)
+    listed["properties"]["values"] = values
+    space = {
+        "type": "object", "minProperties": 1, "additionalProperties": {"anyOf": [values, _options(Range), listed]},
+        "description": "Recipe path -> {low, high} or a list of values; factor -> a list of its levels.",
+    }  # fmt: skip
+    return {**found, "properties": {**found["properties"], "space": space}}
+
+
+def _race() -> Schema:
+    seeds = {"type": "integer", "minimum": FIRST_LOOK}
+    options = {"from": seeds, "looks": {"type": "array", "items": seeds, "minItems": 1, "uniqueItems": True}}
+    about = "Stop whole arms at whole seeds once they have left the best set."
+    return {"anyOf": [{"type": "boolean"}, {"type": "object", "properties": options, "additionalProperties": False}],
+            "description": about}  # fmt: skip
 
 
 def _recipe() -> dict[str, Schema]:

@@ -133,12 +133,24 @@ def split_key(key: str, data: Mapping[str, Any]) -> tuple[str, ...]:
     of factors and levels may hold dots (`factors.lr_ratio.0.5`), known ones first.
     """
     parts = segments(key)
+    if parts[:3] == ("design", "search", "space") and len(parts) > 3:
+        return _in_space(parts, data)
     if parts[0] != "factors" or len(parts) < 3:
         return parts
     factors = data.get("factors")
     factor, rest = _longest(parts[1:], factors)
     level, rest = _longest(rest, factors.get(factor) if isinstance(factors, Mapping) else None)
     return tuple(part for part in ("factors", factor, level, ".".join(rest)) if part)
+
+
+def _in_space(parts: tuple[str, ...], data: Mapping[str, Any]) -> tuple[str, ...]:
+    """A parameter of a search is one key, though its name is a dotted path; what is not known yet is a new one."""
+    space: Any = data
+    for part in parts[:3]:
+        space = space.get(part) if isinstance(space, Mapping) else None
+    name, rest = _longest(parts[3:], space)
+    known = isinstance(space, Mapping) and name in space
+    return (*parts[:3], name, *rest) if known else (*parts[:3], ".".join(parts[3:]))
 
 
 def _longest(parts: tuple[str, ...], known: Any) -> tuple[str, tuple[str, ...]]:

@@ -15,10 +15,12 @@ from ablate.records import Status, StudyFolder, TrialFolder
 def study_status(runs: Path, name: str) -> dict[str, Any]:
     """Study, state (running, finished or stopped), counts of cells, and each trial."""
     folder = StudyFolder(runs, name)
-    cells = json.loads(folder.plan.read_text())["cells"]
+    plan = json.loads(folder.plan.read_text())
+    cells = plan["cells"]
     alive = is_held(folder.lock)
     trials = {cell["trial"]: _trial(folder.trial(cell["trial"]), alive) for cell in cells}
     counts = Counter(trials[cell["trial"]]["state"] for cell in cells)
+    counts["waiting"] += _undrawn(plan)
     waiting = counts["running"] + counts["waiting"]
     state = "running" if alive else "stopped" if waiting else "finished"
     names = [*Status, "running", "waiting"]
@@ -26,6 +28,13 @@ def study_status(runs: Path, name: str) -> dict[str, Any]:
         "study": name, "state": state, "counts": {str(key): counts[str(key)] for key in names},
         "trials": [{**cell, **trials[cell["trial"]]} for cell in cells],
     }  # fmt: skip
+
+
+def _undrawn(plan: dict[str, Any]) -> int:
+    """Cells of arms that a search has still to draw."""
+    search = plan.get("search")
+    drawn = sum("sampled" in arm for arm in plan["arms"])
+    return (search["trials"] - drawn) * len(plan["seeds"]) if search else 0
 
 
 def _trial(folder: TrialFolder, driver_alive: bool) -> dict[str, Any]:
@@ -54,7 +63,8 @@ def _said(trial: dict[str, Any]) -> str:
 def describe(status: dict[str, Any], *, every: bool = False) -> str:
     """The status in a few lines; trials that need a look are named, or `every` one."""
     counts = ", ".join(f"{number} {name}" for name, number in status["counts"].items() if number)
-    lines = [f"{status['study']}: {status['state']}; {len(status['trials'])} trials: {counts}", *_health(status)]
+    total = sum(status["counts"].values())
+    lines = [f"{status['study']}: {status['state']}; {total} trials: {counts}", *_health(status)]
     for trial in status["trials"]:
         name = f"  {trial['arm']} · seed {trial['seed']} ({trial['trial']})"
         if trial["state"] == "running":

@@ -16,8 +16,11 @@ from ablate.design import Design
 from ablate.design_keys import read_conditions, read_design, read_full
 from ablate.factors import Factors, check_base, check_levels, check_slug, read_factors
 from ablate.problems import no_such, shown, without_password
+from ablate.race import Race, read_race
 from ablate.records import StudyFolder
 from ablate.resolve import attempt, place_paths
+from ablate.search import Search
+from ablate.searchfile import Asked, read_search
 from ablate.sources import Sources, gather
 from ablate.validate import stand_in, validate
 from trainers.availability import unavailable
@@ -108,6 +111,8 @@ class Study:
     text: dict[str, Any]  # the merged document: as a file it reads back as this study
     warnings: tuple[str, ...] = ()
     unavailable: Mapping[str, str] = field(default_factory=dict)  # metric left out of `also` -> why
+    search: Search | None = None  # what the design `search` samples its arms from
+    race: Race | None = None
 
 
 SECTIONS: dict[str, type] = {"metric": Metric, "failure": Failure, "resources": Resources, "tracking": Tracking,
@@ -115,7 +120,7 @@ SECTIONS: dict[str, type] = {"metric": Metric, "failure": Failure, "resources": 
 TRAINERS = ("pix2pix",)
 KEYS = (
     "name", "question", "trainer", "extends", "base", "full", "factors", "when", "never", "design",
-    "seeds", "aa", "metric", "also", "failure", "resources", "tracking", "confirms",
+    "seeds", "aa", "race", "metric", "also", "failure", "resources", "tracking", "confirms",
 )  # fmt: skip
 
 
@@ -143,10 +148,13 @@ def load(path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None)
     _check_family(sources, parts["metric"], design)
     metric = parts["metric"]
     also, left_out = _available(sources, base, factors, metric=metric.name, also=_also(sources, metric))
+    asked = read_search(sources, factors, base, conditions, ranks=ranks, metrics=(metric.name, *also))
+    seeds = _seeds(sources, asked)
     study = Study(
         name=_name(sources), question=_question(sources), trainer=_trainer(sources), base=dict(base),
         factors=factors, conditions=conditions, design=design,
-        seeds=_seeds(sources), aa=_aa(sources), also=also, sets=tuple(sets),
+        seeds=seeds, aa=_aa(sources), also=also, sets=tuple(sets), search=asked and asked.search,
+        race=_race(sources, asked, len(seeds)),
         source=(cwd / path).resolve(), text=_text(sources.data), warnings=(*warnings, *cautions),
         unavailable=left_out, **parts,
     )  # fmt: skip
@@ -229,8 +237,11 @@ def _trainer(sources: Sources) -> str:
     return str(trainer)
 
 
-def _seeds(sources: Sources) -> tuple[int, ...]:
-    raw = sources.data.get("seeds", SEEDS)
+def _seeds(sources: Sources, asked: Asked | None) -> tuple[int, ...]:
+    """The study's seeds; a search says how many with `seeds_per_arm` or halving, and `seeds` may say which."""
+    raw = sources.data.get("seeds", asked.seeds or 1 if asked else SEEDS)
+    if asked and asked.seeds and (len(raw) if isinstance(raw, list) else raw) != asked.seeds:
+        sources.refuse(("seeds",), f"the search runs each arm on {asked.seeds}; take seeds away, or name as many")
     if _is_whole(raw, low=1, high=MAX_SEEDS):
         return tuple(range(1, raw + 1))
     if not isinstance(raw, list) or not 0 < len(raw) <= MAX_SEEDS:
@@ -257,6 +268,21 @@ def _check_family(sources: Sources, metric: Metric, design: Design) -> None:
     if metric.family == "factor_effects" and design.name not in EFFECTS_OF_FACTORS:
         able = ", ".join(EFFECTS_OF_FACTORS)
         sources.refuse(("metric", "family"), f"factor_effects needs one of the designs {able}; this is {design.name}")
+
+
+def _race(sources: Sources, asked: Asked | None, seeds: int) -> Race | None:
+    """The race that a study asks for, or the halving of its search."""
+    race = read_race(sources, seeds)
+    if asked and asked.halving and len(asked.halving.seeds) > 1:
+        if race:
+            sources.refuse(("race",), "the search halves its arms already; take race or halving away")
+        race = Race(tuple(asked.halving.seeds[:-1]), asked.halving.keep)
+    if asked and race and len(asked.search.objectives) > 1:
+        sources.refuse(("race",) if "race" in sources.data else ("design", "search", "halving"),
+                       "arms are stopped by one metric, this search has several objectives")  # fmt: skip
+    if asked and race and asked.search.pruner != "none" and not asked.halving:
+        sources.refuse(("design", "search", "pruner"), "a pruner stops single runs, a race whole arms; take one away")
+    return race
 
 
 def _is_whole(value: Any, *, low: int, high: int) -> bool:

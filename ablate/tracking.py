@@ -76,6 +76,11 @@ class Tracking:
         """The tracking URI, safe to show; empty without tracking."""
         return redacted(self._uri, self._uri)
 
+    def add(self, arm: Arm) -> None:
+        """An arm that a search has drawn, before any of its cells."""
+        if self._runs:
+            self._runs.add(arm)
+
     def begin(self, cell: Cell, spec: TrialSpec) -> None:
         """The cell's run opens (or opens again)."""
         if self._runs:

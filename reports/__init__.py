@@ -16,6 +16,7 @@ _HOMES = {
     "answer": "reports.summary",
     "detectable": "reports.power",
     "detectable_effects": "reports.power",
+    "leaving": "reports.race",
     "selection": "reports.selecting",
     "write": "reports.writing",
 }

@@ -87,6 +87,7 @@ class PlannedArm:
     terms: tuple[str, ...] = ()  # that the arm trains on
     aliases: tuple[str, ...] = ()
     alias_changes: tuple[Mapping[str, str], ...] = ()  # factor -> level of each alias
+    sampled: Mapping[str, Any] = field(default_factory=dict)  # parameters that a search drew for it
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -122,7 +123,7 @@ class Results:
     full: Mapping[str, str] | None = None  # factor -> level of the full recipe, where the design has one
     properties: Mapping[str, Any] = field(default_factory=dict)  # of the design: resolution, generators, aliases, ...
     twin: tuple[Run, ...] = ()  # the baseline again (A/A); never in a table of arms
-    search: Mapping[str, Any] = field(default_factory=dict)  # sampler, trials, space, ... of a search; empty elsewhere
+    search: Mapping[str, Any] = field(default_factory=dict)  # sampler, trials, space, importances; empty elsewhere
     looks: tuple[Mapping[str, Any], ...] = ()  # of a race: what was stopped, when and why
     confirms: Mapping[str, Any] = field(default_factory=dict)  # study, plan, arms and seeds that this one confirms
     confirmation: Results | None = None  # of this study's best arms, on fresh seeds and the test split
@@ -192,7 +193,7 @@ def _load(study_folder: Path) -> Results:
         twin=tuple(
             _run(folder.trial(trial), *cell, trial, split) for cell, trial in sorted(cells.items()) if cell[0] in twins
         ),
-        search=plan.get("search") or {},
+        search=_search(plan, folder),
         looks=_looks(folder),
         confirms=plan.get("confirms") or {},
         confirmation=_confirmation(folder, plan),
@@ -209,6 +210,12 @@ def _confirmation(folder: StudyFolder, plan: Mapping[str, Any]) -> Results | Non
         return None
     found = load(beside.root)
     return None if any(run.missing for run in found.all_runs) else found
+
+
+def _search(plan: Mapping[str, Any], folder: StudyFolder) -> Mapping[str, Any]:
+    """What was searched and how, with the importances once the search has ended."""
+    found = json.loads(folder.search.read_text()) if folder.search.exists() else {}
+    return {**plan["search"], **found} if plan.get("search") else {}
 
 
 def _looks(folder: StudyFolder) -> tuple[Mapping[str, Any], ...]:
@@ -250,6 +257,7 @@ def _planned(
         terms=tuple(document.get("terms") or ()),
         aliases=aliases,
         alias_changes=tuple(changes[name] for name in aliases),
+        sampled=document.get("sampled") or {},
     )
 
 

@@ -18,10 +18,11 @@ from reports.sections.others import others
 from reports.sections.provenance import provenance
 from reports.sections.ranking import ranking
 from reports.sections.scenes import scenes
+from reports.sections.search import search
 from reports.wording import escape
 
 SECTIONS = (
-    alarm, answer, ranking, beliefs, others, effects, scenes, failures, health, figures, budget, notes, method,
+    alarm, answer, ranking, beliefs, others, effects, search, scenes, failures, health, figures, budget, notes, method,
     checklist, provenance,
 )  # fmt: skip
 

@@ -1,0 +1,146 @@
+"""A whole search, driven without machinery: what it draws, and that a kill changes nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from ablate.plan import make_plan
+from ablate.problems import StudyError
+from ablate.records import Status, StudyFolder, TrialResult
+from ablate.run import StudyChanged, check_plan
+from ablate.searchdraw import State
+from ablate.searching import tried, value_of
+from ablate.searchplan import base_values, restored
+from tests.ablate.fakes import InstantExecutor, Killed, drive, gmsd
+from tests.ablate.test_searchfile import study
+
+SAMPLERS = {
+    "random": [], "tpe": [], "qmc": [], "nsga2": ["design.search.objectives=[gmsd, mae]"],
+}  # fmt: skip
+
+
+def plan_of(folder, *sets: str, sampler: str = "tpe"):
+    asked = [f"design.search.sampler={sampler}", "design.search.trials=8", *SAMPLERS[sampler], *sets]
+    return make_plan(study(folder, *asked))
+
+
+def written(runs) -> dict:
+    return json.loads(StudyFolder(runs, "found").plan.read_text())
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_draws_its_arms_and_runs_each_on_every_seed_beside_the_base(tmp_path, sampler):
+    driver = drive(plan_of(tmp_path, sampler=sampler), tmp_path / "runs", InstantExecutor())
+    plan = driver.plan
+    assert [arm.name for arm in plan.arms] == ["base", *(f"s00{index}" for index in range(1, 9))]
+    assert [(cell.arm, cell.seed) for cell in plan.cells] == [(arm.name, s) for arm in plan.arms for s in (1, 2)]
+    assert {result.status for result in driver.results.values()} == {Status.done} and plan.undrawn == 0
+    assert set(driver.results) == {cell.trial for cell in plan.cells}
+    document = written(tmp_path / "runs")
+    assert document == json.loads(json.dumps(plan.to_json()))
+    assert document["arms"][1]["differences"] and document["search"]["seeds_per_arm"] == 2
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_killed_at_any_trial_and_resumed_a_search_draws_the_same_arms_and_runs_nothing_twice(tmp_path, sampler):
+    whole = InstantExecutor()
+    drive(plan_of(tmp_path, sampler=sampler), tmp_path / "whole", whole)
+    for lives in (0, 1, 2, 3, 4, 7, 12):
+        runs = tmp_path / f"killed-{lives}"
+        first, second = InstantExecutor(lives=lives), InstantExecutor()
+        with pytest.raises(Killed):
+            drive(plan_of(tmp_path, sampler=sampler), runs, first)
+        drive(plan_of(tmp_path, sampler=sampler), runs, second)
+        assert written(runs) == written(tmp_path / "whole")
+        assert first.started + second.started == whole.started
+
+
+def test_an_arm_is_on_disk_before_its_first_trial_starts(tmp_path):
+    class Watching(InstantExecutor):
+        def start(self, kind, folder, **options):
+            if kind == "run":
+                assert folder.name in {cell["trial"] for cell in written(tmp_path / "runs")["cells"]}
+            return super().start(kind, folder, **options)
+
+    drive(plan_of(tmp_path), tmp_path / "runs", Watching())
+
+
+def test_arms_that_are_drawn_twice_share_their_trials(tmp_path):
+    space = "design.search.space={objective.name: [vanilla, hinge], norm: [base, spectral]}"
+    executor = InstantExecutor()
+    driver = drive(plan_of(tmp_path, space, sampler="random"), tmp_path / "runs", executor)
+    assert len(driver.plan.cells) == 18 and len(set(executor.started)) == len(executor.started) <= 8
+    assert len(driver.plan.arms) == 9
+
+
+def test_combinations_that_cannot_run_are_named_and_drawn_again(tmp_path):
+    space = "design.search.space={updates.generator: [1, 2], updates.discriminator: [1, 3]}"
+    driver = drive(plan_of(tmp_path, space, sampler="random"), tmp_path / "runs", InstantExecutor())
+    refused = written(tmp_path / "runs")["properties"]["refused"]
+    assert refused and len(driver.plan.arms) == 9
+    assert all(one["combination"] == {"updates.generator": 2, "updates.discriminator": 3} for one in refused)
+    assert all("one of the two must be 1" in one["why"] for one in refused)
+
+
+def test_what_never_declares_is_not_drawn(tmp_path):
+    never = "never=[{norm: spectral}]"
+    driver = drive(plan_of(tmp_path, never, sampler="random"), tmp_path / "runs", InstantExecutor())
+    assert {arm.sampled["norm"] for arm in driver.plan.arms[1:]} == {"base"}
+    assert all("never" in one["why"] for one in driver.plan.refused) and driver.plan.refused
+
+
+def test_a_space_of_nothing_but_impossible_combinations_ends_in_a_sentence(tmp_path):
+    with pytest.raises(StudyError, match="100 draws in a row can't run"):
+        space = "design.search.space={updates.generator: [2, 3], updates.discriminator: [2, 3]}"
+        drive(plan_of(tmp_path, space, sampler="random"), tmp_path / "runs", InstantExecutor())
+
+
+def test_more_trials_go_on_where_the_search_ended(tmp_path):
+    runs, folder = tmp_path / "runs", StudyFolder(tmp_path / "runs", "found")
+    first, second = InstantExecutor(), InstantExecutor()
+    drive(plan_of(tmp_path), runs, first)
+    more = restored(plan_of(tmp_path, "design.search.trials=11"), folder)
+    with pytest.raises(StudyChanged, match="search.trials: 8 -> 11"):
+        check_plan(more, folder, extend=False)
+    check_plan(more, folder, extend=True)
+    drive(plan_of(tmp_path, "design.search.trials=11"), runs, second)
+    assert len(second.started) == 6 and not set(first.started) & set(second.started)
+
+
+@pytest.mark.parametrize(
+    "change", ["design.search.trials=6", "design.search.seed=3", "design.search.space.optimizer.lr.high=2e-2"]
+)
+def test_another_search_under_the_same_name_is_refused(tmp_path, change):
+    runs, folder = tmp_path / "runs", StudyFolder(tmp_path / "runs", "found")
+    drive(plan_of(tmp_path), runs, InstantExecutor())
+    with pytest.raises(StudyChanged):
+        check_plan(restored(plan_of(tmp_path, change), folder), folder, extend=True)
+
+
+def test_the_arms_drawn_do_not_change_what_was_asked(tmp_path):
+    plan = plan_of(tmp_path)
+    driver = drive(plan, tmp_path / "runs", InstantExecutor())
+    assert driver.plan.to_json()["hash"] == plan.to_json()["hash"]
+
+
+def test_the_base_has_those_parameters_that_a_search_could_have_drawn(tmp_path):
+    values = base_values(plan_of(tmp_path))
+    assert values["norm"] == "base" and values["generator.width"] == 4 and values["objective.name"] == "vanilla"
+    assert values["optimizer.lr"] == 2e-4 and values["objective.smoothing"] == [1.0, 0.0]
+
+
+def diverges(spec, step):
+    return "diverged" if spec.recipe["optimizer"]["lr"] > 1e-3 else gmsd(spec, step)
+
+
+def test_a_run_that_fails_by_itself_is_worth_the_penalty_and_another_failure_nothing(tmp_path):
+    driver = drive(plan_of(tmp_path, sampler="random"), tmp_path / "runs", InstantExecutor(diverges))
+    known = tried(driver.plan, driver.results, driver.worth)
+    high = [one for one in known if one.sampled["optimizer.lr"] > 1e-3]
+    assert high and all(one.state is State.done and one.values == (0.9,) for one in high)
+    assert value_of(TrialResult("x", Status.failed, why="arm: rank 0: out of memory"), "gmsd", {"gmsd": 0.9}) == 0.9
+    assert math.isnan(value_of(TrialResult("x", Status.failed, why="machine: gone"), "gmsd", {"gmsd": 0.9}))
+    assert [one.state for one in tried(driver.plan, {}, {})] == [State.running] * 8
