@@ -21,7 +21,7 @@ MAX_EFFECTS = 400  # of which a plan says something
 @dataclass(frozen=True)
 class PlannedEffect:
     """`weights` (arm -> weight) sum to 0. A main effect is in the unit of a difference of two arms; an interaction
-    is how much one factor's effect changes with the other (`others`: with all of the others at once)."""
+    is how much one factor's effect changes with the other (`the rest`: with all others at once)."""
 
     kind: str  # main or interaction
     label: str  # loss=ssim, loss=ssim : norm=spectral
@@ -61,7 +61,7 @@ def _of_both(full: Combination, names: Mapping[Key, str]) -> Iterator[PlannedEff
         alone, last = frozenset({(factor, level)}), whole - {(factor, level)}
         base, add, without, top = (names[key] for key in (frozenset(), alone, last, whole))
         yield PlannedEffect("main", f"{factor}={level}", {base: -0.5, add: 0.5, without: -0.5, top: 0.5})
-        yield PlannedEffect("interaction", f"{factor}={level} : others", {base: 1, add: -1, without: -1, top: 1})
+        yield PlannedEffect("interaction", f"{factor}={level} : the rest", {base: 1, add: -1, without: -1, top: 1})
 
 
 def _of_factorial(levels: Mapping[str, Sequence[str]], names: Mapping[Key, str]) -> Iterator[PlannedEffect]:

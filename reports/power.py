@@ -48,22 +48,24 @@ def detectable_effects(plan: FactorPlan, seeds: int, power: float = 0.8, *, alph
     return {f"{effect.kind} {effect.label}": float(size) for effect, size in zip(named, sizes, strict=True)}
 
 
-def detectable_contrasts(weights: np.ndarray, seeds: int, power: float = 0.8, *, alpha: float = 0.05) -> np.ndarray:
+def detectable_contrasts(
+    weights: np.ndarray, seeds: int, power: float = 0.8, *, alpha: float = 0.05, studies: int = _STUDIES
+) -> np.ndarray:
     """Size (m,) of each contrast `weights` (m, k) of arm means, in residual sds, as one family.
 
-    Infinite below two arms or three seeds.
+    Infinite below two arms or three seeds. From up to that many simulated `studies`: fewer are quicker, less exact.
     """
     if seeds < 3 or not len(weights) or weights.shape[1] < 2:
         return np.full(len(weights), math.inf)
-    return _sizes(np.ascontiguousarray(weights, float).tobytes(), weights.shape[1], seeds, power, alpha)
+    return _sizes(np.ascontiguousarray(weights, float).tobytes(), weights.shape[1], seeds, power, alpha, studies)
 
 
 @lru_cache(maxsize=64)
-def _sizes(weights: bytes, arms: int, seeds: int, power: float, alpha: float) -> np.ndarray:
+def _sizes(weights: bytes, arms: int, seeds: int, power: float, alpha: float, most: int) -> np.ndarray:
     contrasts = np.frombuffer(weights).reshape(-1, arms)
     lengths = np.sqrt((contrasts**2).sum(axis=1))
     nu = (arms - 1) * (seeds - 1)
-    studies = int(np.clip(_CELLS // (len(contrasts) * seeds), 300, _STUDIES))
+    studies = int(np.clip(_CELLS // (len(contrasts) * seeds), 300, most))
     values = np.random.default_rng(_SEED).standard_normal((studies, arms, seeds))
     model = _residual_sd(values, nu)[:, None] * lengths / math.sqrt(seeds)
     per_seed = np.einsum("ma,sab->smb", contrasts, values, optimize=True)
@@ -130,6 +132,7 @@ def _multiplier_of_one_baseline(contrasts: int, nu: int, alpha: float) -> float:
     return float(np.quantile(largest / np.sqrt(random.chisquare(nu, _DRAWS) / nu), 1 - alpha))
 
 
+@lru_cache(maxsize=64)
 def _student_quantile(nu: int, level: float) -> float:
     """Quantile of Student's t, from its density on a fine grid (error below 1e-3)."""
     grid = np.linspace(0, 60, 600_001)
