@@ -2,7 +2,8 @@
 
 A trial's folder is the protocol between driver, workers and reports. Rank 0 appends; everyone
 else reads. A line without its newline is not yet an event: a torn tail is ignored by readers
-and cut off when a worker takes the file up again.
+and cut off when a worker takes the file up again. A line ends with a checksum of itself, so that
+a byte that has changed in the file is noticed; lines of before there was one are read without.
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ import fcntl
 import json
 import math
 import os
+import re
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ablate.disk import PRIVATE, File, make_folder, naming
+from ablate.failpoints import failpoint
 from ablate.records import Status, TrialResult
 
 
@@ -51,7 +56,7 @@ class Measured(Event):
 class Saved(Event):
     kind: ClassVar[str] = "saved"
     step: int
-    what: str  # checkpoint, sample or scores
+    what: str  # checkpoint, sample, scores or generator
     path: str  # relative to the trial's folder
     sha256: str
 
@@ -79,6 +84,9 @@ class Ended(Event):
 
 LOCK_TRIES, LOCK_PAUSE = 600, 0.05  # a killed writer's lock is gone within a moment
 
+CHECKSUM = re.compile(r',"crc":"([0-9a-f]{8})"}\n?$')
+CHECKSUM_LENGTH = len(',"crc":"01234567"}\n')
+
 KINDS: dict[str, type[Event]] = {kind.kind: kind for kind in (Started, Measured, Saved, Warned, Ended)}
 
 
@@ -98,15 +106,23 @@ def _decode_values(values: Mapping[str, Any]) -> dict[str, float]:
 def to_line(event: Event) -> str:
     """The event as one JSON line with its newline."""
     document = {"event": event.kind, **asdict(event)}
-    return json.dumps(_encode(document), separators=(",", ":"), allow_nan=False) + "\n"
+    facts = json.dumps(_encode(document), separators=(",", ":"), allow_nan=False).removesuffix("}")
+    return f'{facts},"crc":"{_checksum(facts)}"}}\n'
+
+
+def _checksum(facts: str) -> str:
+    return f"{zlib.crc32(facts.encode()):08x}"
 
 
 def from_line(line: str, *, train: tuple[str, ...] = ("",)) -> Event:
     """The event of one line; unknown fields (of a later version) are left aside.
 
     Of what was measured in training only keys that begin with one of `train` are taken.
-    Raises ValueError for anything that is not an event.
+    Raises ValueError for anything that is not an event, and for one whose checksum is another.
     """
+    stated = CHECKSUM.search(line, max(0, len(line) - CHECKSUM_LENGTH))
+    if stated and stated[1] != _checksum(line[: stated.start()]):
+        raise ValueError(f"its checksum does not hold: {line[:80]!r}")
     document = json.loads(line)
     if not isinstance(document, dict) or document.get("event") not in KINDS:
         raise ValueError(f"not an event: {line[:80]!r}")
@@ -131,13 +147,15 @@ class EventWriter:
     """
 
     def __init__(self, path: Path, *, attempt: int = 1, clock: Callable[[], float] = time.time):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self.attempt, self._clock = attempt, clock
-        self._file = open(path, "ab+")
+        with naming(path):
+            self._file = File(path, "a+", opener=lambda path, flags: os.open(path, flags, PRIVATE))
         self._lock(path)
         self._file.seek(0)
-        whole = self._file.read().rfind(b"\n") + 1
-        self._file.truncate(whole)
+        self._whole = self._file.readall().rfind(b"\n") + 1
+        self._file.truncate(self._whole)
+        failpoint("stream-opened")
 
     def _lock(self, path: Path) -> None:
         for _ in range(LOCK_TRIES):
@@ -145,16 +163,22 @@ class EventWriter:
                 return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 time.sleep(LOCK_PAUSE)
+        self._file.close()
         raise OSError(f"{path}: another process has held this stream for {LOCK_TRIES * LOCK_PAUSE:.0f} s")
 
     def append(self, kind: type[Event], **fields: Any) -> Event:
+        """Add one event, whole or not at all. Raises DiskFull where there is no space for it."""
         event = kind(time=self._clock(), attempt=self.attempt, **fields)
-        self._file.write(to_line(event).encode())
-        self._file.flush()
+        try:
+            self._whole += self._file.write(to_line(event).encode())
+        except OSError:
+            self._file.truncate(self._whole)
+            raise
+        failpoint("event-appended")
         return event
 
     def sync(self) -> None:
-        os.fsync(self._file.fileno())
+        self._file.sync()
 
     def close(self) -> None:
         self.sync()
@@ -178,12 +202,21 @@ class EventReader:
                 data = file.read()
         except FileNotFoundError:
             return []
-        whole = data[: data.rfind(b"\n") + 1]
-        self.offset += len(whole)
+        lines = data.split(b"\n")[:-1]  # what follows the last newline is not yet an event
+        events = [self._next(line) for line in lines]
+        return [event for event in events if event is not None]
+
+    def _next(self, line: bytes) -> Event | None:
         try:
-            return [from_line(line, train=self._train) for line in whole.decode().splitlines() if line.strip()]
-        except ValueError as error:
-            raise CorruptStream(f"{self.path}: damaged before byte {self.offset}: {error}") from None
+            event = from_line(line.decode(), train=self._train) if line.strip() else None
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise CorruptStream(f"{self.path}:{self._line_number()}: damaged: {error}") from None
+        self.offset += len(line) + 1
+        return event
+
+    def _line_number(self) -> int:
+        with open(self.path, "rb") as file:
+            return file.read(self.offset).count(b"\n") + 1
 
 
 def read(path: Path, *, train: tuple[str, ...] = ("",)) -> list[Event]:

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from ablate.disk import File, make_folder
+
 
 class Busy(Exception):
     """Another driver holds the study; the text says which."""
@@ -20,17 +22,16 @@ class Busy(Exception):
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
     """Hold the lock file for the time of the block. Raises Busy at once if somebody else does."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
+    make_folder(path.parent)
+    with File(path, "a+") as file:
         if not _taken(file):
             raise Busy(_describe(path))
         file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "start": time.time()}))
-        file.flush()
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "start": time.time()}).encode())
         yield
 
 
-def _taken(file: IO[str], *, tries: int = 10, pause: float = 0.05) -> bool:
+def _taken(file: IO[bytes], *, tries: int = 10, pause: float = 0.05) -> bool:
     """Take the lock; a few tries, since `is_held` in another process has it for an instant."""
     for _ in range(tries):
         try:
@@ -58,5 +59,5 @@ def _describe(path: Path) -> str:
         holder = json.loads(path.read_text())
         began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["start"]))
         return f"another driver runs this study: pid {holder['pid']} on {holder['host']}, since {began}"
-    except (ValueError, KeyError):
-        return "another driver runs this study"
+    except (OSError, ValueError, TypeError, KeyError):
+        return "another driver runs this study"  # it has not yet said who it is

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from ablate.disk import write_atomically
+
+__all__ = [
+    "Arm", "Cell", "Status", "StudyFolder", "TrialFolder", "TrialResult", "TrialSpec", "canonical", "digest",
+    "write_atomically",
+]  # fmt: skip
 
 SCHEMA = 1
 
@@ -254,19 +260,3 @@ class StudyFolder:
     def references(self) -> TrialFolder:
         """Predictors without training (mean colour, linear map), scored like a trial."""
         return TrialFolder(self.root / "references")
-
-
-def write_atomically(path: Path, data: str | bytes) -> None:
-    """Replace `path` by `data`: all of it or none, also across a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(beside, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ablate.disk import SHARED, write_atomically
 from trainers.pairs import Pair
 from trainers.reading import Scaled
 
@@ -39,8 +41,9 @@ def draw(found: Checked, path: Path) -> Path:
         axes[row, left + 1].set_title(f"optical ({found.splits.get(pair.name, 'no split')})", fontsize=7, loc="left")
         axes[row, left + 2].set_title(_shift_words(pair, shifts), fontsize=7, loc="left")
     figure.suptitle("SAR, optical, and both: edges of SAR orange, of optical blue, of both white", fontsize=9)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format="png", metadata={"Software": None})
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_atomically(path, buffer.getbuffer(), mode=SHARED)
     return path
 
 

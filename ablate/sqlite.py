@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+
+from ablate.disk import make_folder, naming, sync_folder
+from ablate.failpoints import failpoint
+
+WAIT_SECONDS = 5  # for a writer that is at work
 
 
 def made_whole(path: Path, make: Callable[[str], None]) -> None:
@@ -17,13 +24,31 @@ def made_whole(path: Path, make: Callable[[str], None]) -> None:
     path = path.absolute()
     if path.exists() and path.stat().st_size:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     beside = path.with_name(f".{path.name}.new")
-    for leftover in (beside, beside.with_name(f"{beside.name}-journal")):
+    for leftover in (beside, *_companions(beside)):
         leftover.unlink(missing_ok=True)
-    os.close(os.open(beside, os.O_CREAT | os.O_RDWR, 0o600))
-    make(f"sqlite:///{beside}")
-    descriptor = os.open(beside, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    os.replace(beside, path)
+    with naming(beside):
+        os.close(os.open(beside, os.O_CREAT | os.O_RDWR, 0o600))
+        make(f"sqlite:///{beside}")
+        descriptor = os.open(beside, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        failpoint("database-made")
+        os.replace(beside, path)
+        sync_folder(path.parent)
+
+
+def unsound(path: Path) -> str | None:
+    """What SQLite's own check finds wrong with a database, or None. What a kill left half done is rolled back first."""
+    try:
+        place = f"{path.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(place, uri=True, timeout=WAIT_SECONDS)) as database:
+            found = [row[0] for row in database.execute("pragma integrity_check(3)")]
+    except sqlite3.Error as error:
+        return f"{path}: {error}"
+    return None if found == ["ok"] else f"{path}: {'; '.join(found)}"
+
+
+def _companions(path: Path) -> list[Path]:
+    return [path.with_name(f"{path.name}{ending}") for ending in ("-journal", "-wal", "-shm")]

@@ -11,6 +11,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+from ablate.disk import SHARED, write_atomically
 from ablate.problems import Problem, StudyError, no_such
 from ablate.records import StudyFolder
 from ablate.run import CannotRun
@@ -37,9 +38,8 @@ def write_starter(folder: Path, example: str) -> list[Path]:
     taken = [path for path in targets if path.exists() and path.name != SCHEMA]
     if taken:
         raise StudyError([Problem(str(path), 0, 0, "", "is there already; it is left as it is") for path in taken])
-    folder.mkdir(parents=True, exist_ok=True)
     for name, target in zip(names, targets, strict=True):
-        target.write_text(source.joinpath(name).read_text())
+        write_atomically(target, source.joinpath(name).read_bytes(), mode=SHARED)
     return targets
 
 

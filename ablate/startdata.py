@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.detect import Detected, detect
+from ablate.disk import SHARED, write_atomically
 from ablate.problems import Problem, StudyError
 from ablate.start import write_starter
 from ablate.yamlfile import write_yaml
@@ -46,10 +47,11 @@ def write_starter_on(folder: Path, pairs: Path) -> tuple[list[Path], tuple[str, 
     if path.exists():
         raise StudyError([Problem(str(path), 0, 0, "", "is there already; it is left as it is")])
     written = write_starter(folder, EXAMPLE)
-    path.write_text(TEMPLATE.format(
+    text = TEMPLATE.format(
         name=name, example=EXAMPLE, found=_commented(pairs, found),
         data=write_yaml({"base.data": _relative(found.options, folder)}),
-    ))  # fmt: skip
+    )  # fmt: skip
+    write_atomically(path, text, mode=SHARED)
     return [path, *written], found.doubts
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ablate.disk import PIECE, replacing
 from trainers.pairs import DataError
 from trainers.recipe import Recipe
 from trainers.start_rules import named
@@ -64,17 +64,13 @@ def keep(recipe: Recipe, identity: Mapping[str, Any], cache: Path) -> None:
 
 
 def _copy(path: Path, target: Path, sha256: str) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    try:
-        shutil.copyfile(path, partial)
-        if digest(partial) != sha256:
+    copied = hashlib.sha256()
+    with open(path, "rb") as source, replacing(target) as file:
+        while piece := source.read(PIECE):
+            copied.update(piece)
+            file.write(piece)
+        if copied.hexdigest() != sha256:
             raise DataError(f"{path}: has changed since the study was read; run it again")
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def for_worker(identity: Mapping[str, Any]) -> dict[str, str]:

@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from ablate.disk import File, make_folder, sync_folder
+from ablate.failpoints import failpoint
 from ablate.records import StudyFolder
 from reports.html import html
 from reports.load import load
@@ -46,18 +48,28 @@ def replace_folder(target: Path, contents: dict[str, bytes]) -> None:
     """Build the folder beside its place and put it there in one step."""
     beside = target.with_name(f".{target.name}.new")  # one driver holds a study: leftovers are of a kill
     shutil.rmtree(beside, ignore_errors=True)
-    for name, data in contents.items():
-        path = beside / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    try:
+        for name, data in contents.items():
+            _write(beside / name, data)
+            failpoint("report-half-written")
+    except OSError:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    failpoint("report-written")
     if target.exists():
         _exchange(beside, target)
         shutil.rmtree(beside)
     else:
         os.rename(beside, target)
+    sync_folder(target.parent)
+
+
+def _write(path: Path, data: bytes) -> None:
+    make_folder(path.parent)
+    with File(path, "wb") as file:
+        file.write(data)
+        file.sync()
+    sync_folder(path.parent)
 
 
 def _exchange(one: Path, other: Path) -> None:

@@ -13,7 +13,8 @@ import ablate
 import reports
 import trainers
 
-WORKER_MODULES = {"ablate", "ablate.records", "ablate.events"}
+LEAVES = ["ablate.artifacts", "ablate.disk", "ablate.events", "ablate.failpoints", "ablate.records"]
+WORKER_MODULES = {"ablate", *LEAVES}
 
 
 def loaded_after(code: str) -> set[str]:
@@ -48,7 +49,7 @@ def test_the_reports_load_neither_torch_nor_stores_nor_workers():
     assert {name for name in loaded if name.split(".")[0] == "ablate"} <= WORKER_MODULES
 
 
-@pytest.mark.parametrize("leaf", ["ablate.records", "ablate.events"])
+@pytest.mark.parametrize("leaf", LEAVES)
 def test_the_leaves_need_the_standard_library_only(leaf):
     bare = loaded_after("")
     new = {name.split(".")[0] for name in loaded_after(f"import {leaf}") - bare} - {"ablate"}

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ablate.records import write_atomically
+from ablate.disk import File, write_atomically
 from trainers import misregistration
 from trainers.checks.gate import refuse_leaks
 from trainers.codes import DECODING, encode
@@ -92,7 +91,7 @@ class _Stack:
     count: int = 0
 
     def __post_init__(self) -> None:
-        self._file = open(self.path, "wb+")
+        self._file = File(self.path, "wb+")
         self._start = self._write_header()
 
     def _write_header(self) -> int:
@@ -110,8 +109,7 @@ class _Stack:
         """Make the file whole and durable; its entry in meta.json."""
         size = self._file.tell()
         assert self._write_header() == self._start
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._file.sync()
         self._file.close()
         shape = [self.count, self.channels, self.tile, self.tile]
         return {"shape": shape, "dtype": self.kind.name, "bytes": size}

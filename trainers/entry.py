@@ -1,38 +1,31 @@
-"""What a rank runs, and what it leaves behind when it dies: its own last words."""
+"""What a rank runs, and how it ends: with its parent, or with last words of its own."""
 
 from __future__ import annotations
 
 import ctypes
-import json
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from ablate.records import TrialFolder, write_atomically
+from ablate.records import TrialFolder
+from trainers import lastwords
 
 PR_SET_PDEATHSIG = 1
-# gloo raises plain RuntimeErrors; these stand in all that a lost or silent peer causes.
-LOST_PEER = (
-    "Connection closed by peer",
-    "Connection reset by peer",
-    "Timed out waiting",
-    "gloo/transport",
-    "Broken pipe",
-)
+UNSAID = os.EX_IOERR  # exit code of a rank whose disk is full, or worse
 
 
 def main(kind: str, folder: str, parent: int | None = None) -> None:
     """Run one job of `kind` (`run` a trial, score `references`) in `folder` on this rank.
 
     An exception is written to `error.<rank>.json` before it ends the process. `parent` is the
-    launcher's pid when there is one.
+    launcher's pid when there is one: such a rank then exits at once, with code 1, or 74 where its last words
+    could not be written. (Leaving the process group in good order could tell the peers first, or hang.)
     """
     end_with_parent()
     paths = TrialFolder(Path(folder))
@@ -41,8 +34,20 @@ def main(kind: str, folder: str, parent: int | None = None) -> None:
     try:
         _job(kind)(paths.root)
     except Exception as error:
-        _last_words(paths, error)
-        raise
+        said = _said(paths, error)
+        if parent is None:
+            raise
+        traceback.print_exc()
+        os._exit(1 if said else UNSAID)
+
+
+def _said(paths: TrialFolder, error: Exception) -> bool:
+    try:
+        lastwords.write(paths, error)
+    except OSError as unsaid:
+        print(f"last words could not be written: {unsaid}", file=sys.stderr)
+        return False
+    return True
 
 
 def _job(kind: str) -> Callable[[Path], None]:
@@ -55,31 +60,6 @@ def _job(kind: str) -> Callable[[Path], None]:
 
         return run
     raise ValueError(f"no such job: {kind!r}; there are references, run")
-
-
-def _last_words(paths: TrialFolder, error: Exception) -> None:
-    rank = int(os.environ.get("RANK", "0"))
-    document = {
-        "time": time.time(), "rank": rank, "kind": kind_of(error), "type": type(error).__name__, "message": str(error),
-        "traceback": traceback.format_exc(),
-    }  # fmt: skip
-    write_atomically(paths.error(rank), json.dumps(document, indent=1))
-
-
-def kind_of(error: BaseException) -> str:
-    """Whose failure an exception is: `data`, `machine` (resumed) or `arm` (an outcome, not retried).
-
-    A collective that fails says that a peer, or the way to it, has gone.
-    """
-    from torch.distributed import DistError
-
-    from trainers.pairs import DataError
-
-    if isinstance(error, DataError):
-        return "data"
-    if isinstance(error, DistError | OSError) or any(sign in str(error) for sign in LOST_PEER):
-        return "machine"
-    return "arm"
 
 
 def _speak_into(log: Path) -> None:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from ablate.disk import sync_folder
 from ablate.records import digest
 from trainers.cutting import PREPARATION, cut
 from trainers.families import LAYOUTS, build, part_name
@@ -114,7 +115,8 @@ def _build(folder: Path, partial: Path, data: Data, source: Source) -> None:
     partial.mkdir()
     try:
         cut(partial, data, source, fingerprint=folder.name)
-        os.replace(partial, folder)
+        os.replace(partial, folder)  # its names are durable since meta.json, the last of them, was written
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

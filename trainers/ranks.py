@@ -8,13 +8,11 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-
-# Longer than any step, evaluation or checkpoint; gloo's own default is 30 minutes.
-COLLECTIVE_TIMEOUT = datetime.timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,14 @@ class Ranks:
         message = torch.tensor([float(flag)], device=self.device)
         dist.broadcast(message, src=0)
         return bool(message.item())
+
+    def gather(self, value: Any) -> list[Any]:
+        """A small value of every rank, in their order, on every rank."""
+        if not dist.is_initialized():
+            return [value]
+        values = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over ranks; the same tensor on every rank."""
@@ -73,8 +79,12 @@ def bare(network: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def join(device: str) -> Iterator[Ranks]:
-    """The ranks of this job, from torchrun's environment; a single process where there is none."""
+def join(device: str, *, patience: float = 660) -> Iterator[Ranks]:
+    """The ranks of this job, from torchrun's environment; a single process where there is none.
+
+    A collective fails when a peer has not come to it for `patience` seconds (gloo's own default is 30 minutes).
+    An exception leaves the group as it is: its sockets close with the process, after its last words.
+    """
     if "RANK" not in os.environ:
         yield Ranks(device=_device(device, 0))
         return
@@ -82,12 +92,10 @@ def join(device: str) -> Iterator[Ranks]:
     chosen = _device(device, local)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     dist.init_process_group(
-        backend, timeout=COLLECTIVE_TIMEOUT, device_id=chosen if backend == "nccl" else None
+        backend, timeout=datetime.timedelta(seconds=patience), device_id=chosen if backend == "nccl" else None
     )  # fmt: skip
-    try:
-        yield Ranks(rank=dist.get_rank(), size=dist.get_world_size(), device=chosen)
-    finally:
-        dist.destroy_process_group()
+    yield Ranks(rank=dist.get_rank(), size=dist.get_world_size(), device=chosen)
+    dist.destroy_process_group()
 
 
 def _device(kind: str, local_rank: int) -> torch.device:

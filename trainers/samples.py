@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ablate.records import write_atomically
+from ablate.disk import write_atomically
 from trainers.masks import fill
 from trainers.tiles import Tiles, probe
 

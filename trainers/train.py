@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Mapping
@@ -13,18 +15,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from ablate.events import Ended, EventWriter, Measured, Saved, Started, Warned, read
-from ablate.records import Status, TrialFolder, TrialSpec
+from ablate.artifacts import ended, tidy
+from ablate.disk import remove_leftovers
+from ablate.events import Ended, Event, EventWriter, Measured, Saved, Started, Warned, read
+from ablate.failpoints import failpoint
+from ablate.records import Status, TrialFolder, TrialSpec, write_atomically
 from trainers import checkpoint
 from trainers.diagnosis import Finding
-from trainers.evaluate import Scorer, Scores
+from trainers.evaluate import Predict, Scorer, Scores
 from trainers.ranks import Ranks, join
 from trainers.recipe import Recipe
 from trainers.samples import save_sample
 from trainers.tiles import Tiles
 from trainers.training import Training
 from trainers.watch import Watch
+from trainers.watchdog import Limits, Process, Watchdog, end_rank
 
 EVAL_BATCH = 16
 
@@ -35,11 +42,14 @@ def run(folder: Path) -> None:
     document = json.loads(paths.spec.read_text())
     spec = TrialSpec.from_json(document["spec"])
     torch.set_num_threads(spec.threads)
-    with join(spec.device) as ranks:
+    limits = Limits.from_environment()
+    watchdog = Watchdog(limits, expire=end_rank(paths))
+    with watchdog.running(), join(spec.device, patience=limits.collective) as ranks:
+        watchdog.peers = tuple(itertools.starmap(Process, ranks.gather((ranks.rank, os.uname().nodename, os.getpid()))))
         if ranks.size != spec.ranks:
             raise RuntimeError(f"the trial states {spec.ranks} ranks, but {ranks.size} were started")
         start = {role: folder / place for role, place in document.get("start", {}).items()}
-        Trial(paths, spec, tuple(document["metrics"]), folder / document["cache"], ranks, start).run()
+        Trial(paths, spec, tuple(document["metrics"]), folder / document["cache"], ranks, start, watchdog).run()
 
 
 class Trial:
@@ -47,9 +57,10 @@ class Trial:
 
     def __init__(
         self, paths: TrialFolder, spec: TrialSpec, metrics: tuple[str, ...], cache: Path, ranks: Ranks,
-        start: Mapping[str, Path] | None = None,
+        start: Mapping[str, Path] | None = None, watchdog: Watchdog | None = None,
     ):  # fmt: skip
         self.paths, self.spec, self.metrics, self.ranks = paths, spec, metrics, ranks
+        self.watchdog = watchdog or Watchdog()
         self.recipe = Recipe.from_document(spec.recipe)
         self.tiles = Tiles.open(cache)
         self.validation = self.tiles.split("validation")
@@ -70,19 +81,13 @@ class Trial:
 
     def run(self) -> None:
         self.began = time.monotonic()
-        self.writer = EventWriter(self.paths.events) if self.ranks.first else None
-        self.ranks.agree(True)  # nobody reads before rank 0 holds the stream
-        before = read(self.paths.events)
-        if any(isinstance(event, Ended) for event in before):
+        if not self._take_up():
             return self._close()
-        if self.writer:
-            self.writer.attempt = 1 + sum(isinstance(event, Started) for event in before)
-        self._restore()
-        self._event(Started, world_size=self.ranks.size, threads=self.spec.threads,
-                    device=self._device_name(), versions=_versions(), step=self.step)  # fmt: skip
         evals, readings = set(self.recipe.eval_steps), set(self.recipe.reading_steps)
         while self.step < self.recipe.steps:
             self.training.advance()
+            failpoint("step")
+            self.watchdog.enter("step", self.step)
             if self.step not in readings | evals:
                 continue
             outcome = self._close_window(reading=self.step in readings)
@@ -94,6 +99,24 @@ class Trial:
                 self._save_checkpoint()
                 return self._close()
         self._end(Status.done)
+
+    def _take_up(self) -> bool:
+        """Open the stream and go on from the newest checkpoint; False where the trial has ended."""
+        self.writer = EventWriter(self.paths.events) if self.ranks.first else None
+        if self.writer:
+            remove_leftovers(self.paths.root)
+        self.ranks.agree(True)  # nobody reads before rank 0 holds the stream
+        before = read(self.paths.events)
+        if ended(before):
+            return False
+        if self.writer:
+            self.writer.attempt = 1 + sum(isinstance(event, Started) for event in before)
+        damaged = self._restore(before)
+        self._event(Started, world_size=self.ranks.size, threads=self.spec.threads,
+                    device=self._device_name(), versions=_versions(), step=self.step)  # fmt: skip
+        for what in damaged:
+            self._event(Warned, step=self.step, message=f"checkpoint: {what}; taken up from update {self.step}")
+        return True
 
     # -- what leaves the loop -------------------------------------------------------------------
 
@@ -134,7 +157,8 @@ class Trial:
         return found and (ending[found.kind], f"{found.message}, at update {self.step}")
 
     def _evaluate(self, *, final: bool) -> None:
-        predict = self.training.predictor()
+        self.watchdog.enter("evaluation", self.step)
+        predict = self._heard(self.training.predictor())
         scores = self.scorer.score(predict)
         self._measured("validation", scores.means(), mode=self.recipe.evaluate.mode)
         if final and self.recipe.evaluate.test and len(test := self.tiles.split("test")):
@@ -143,6 +167,7 @@ class Trial:
             self._save_scores("test", test, tested)
         if self.ranks.first:
             path, sha = save_sample(self.paths.samples, self.step, predict, self.tiles, self.ranks.device)
+            failpoint("sample-saved")
             self._event(Saved, step=self.step, what="sample", path=self._relative(path), sha256=sha)
             if final:
                 self._save_final(scores)
@@ -158,7 +183,11 @@ class Trial:
         lines = [",".join(("tile", "scene", *scores.metrics))]
         for index, scene, row in zip(indices, scores.scenes, scores.table, strict=True):
             lines.append(",".join((self.tiles.names[index], scene, *map(repr, map(float, row)))))
-        checkpoint.write_atomically(self.paths.scores_of(split), "\n".join(lines) + "\n")
+        path, table = self.paths.scores_of(split), ("\n".join(lines) + "\n").encode()
+        write_atomically(path, table)
+        failpoint("scores-saved")
+        sha = hashlib.sha256(table).hexdigest()
+        self._event(Saved, step=self.step, what="scores", path=self._relative(path), sha256=sha)
 
     def _save_final(self, scores: Scores) -> None:
         self._save_scores("validation", self.validation, scores)
@@ -168,6 +197,7 @@ class Trial:
         }  # fmt: skip
         path = self.paths.checkpoints / checkpoint.FINAL
         sha = checkpoint.write(path, state)
+        failpoint("generator-saved")
         self._event(Saved, step=self.step, what="generator", path=self._relative(path), sha256=sha)
 
     def _relative(self, path: Path) -> str:
@@ -179,34 +209,55 @@ class Trial:
                     seconds=time.monotonic() - self.began, diagnosis=found.kind, evidence=found.evidence,
                     findings=found.messages)  # fmt: skip
         self._close()
-        if self.ranks.first:
-            checkpoint.Checkpoints(self.paths.checkpoints).clear()
 
     def _close(self) -> None:
+        """Make the stream durable; where it holds an end, what only a running trial needs goes."""
         if self.writer:
+            self.writer.sync()
+            failpoint("stream-durable")
+            tidy(self.paths)
             self.writer.close()
 
     # -- resume ---------------------------------------------------------------------------------
 
     def _save_checkpoint(self) -> None:
+        """Make the stream durable first: what a checkpoint has behind it is never measured again."""
+        self.watchdog.enter("checkpoint", self.step)
         if not self.ranks.first:
             return
         state = {
             "step": self.step, "world_size": self.ranks.size, **self.training.state_dict(),
             "watch": self.watch.state_dict(),
         }  # fmt: skip
+        self.writer.sync()
         path, sha = checkpoint.Checkpoints(self.paths.checkpoints).save(self.step, state)
         self._event(Saved, step=self.step, what="checkpoint", path=self._relative(path), sha256=sha)
         self.writer.sync()
+        failpoint("checkpoint-told")
 
-    def _restore(self) -> None:
-        """Take up the newest checkpoint; every rank reads the same file."""
-        state = checkpoint.Checkpoints(self.paths.checkpoints).newest()
-        if state is not None:
-            if state["world_size"] != self.ranks.size:
-                raise RuntimeError(f"the checkpoint is of {state['world_size']} ranks, these are {self.ranks.size}")
+    def _restore(self, before: list[Event]) -> tuple[str, ...]:
+        """Take up the newest whole checkpoint; what was damaged, a sentence each. Every rank reads the same file."""
+        saved = [event for event in before if isinstance(event, Saved) and event.what == "checkpoint"]
+        vouched = {Path(event.path).name: event.sha256 for event in saved}
+        found = checkpoint.Checkpoints(self.paths.checkpoints).find(vouched)
+        state = found.state or {"step": 0, "world_size": self.ranks.size}
+        if len(steps := set(self.ranks.gather(state["step"]))) > 1:
+            raise OSError(f"{self.paths.checkpoints}: ranks found checkpoints of different updates: {sorted(steps)}")
+        if state["world_size"] != self.ranks.size:
+            raise RuntimeError(f"the checkpoint is of {state['world_size']} ranks, these are {self.ranks.size}")
+        if found.state is not None:
             self.training.load_state_dict(state)
             self.watch.load_state_dict(state["watch"])
+        return found.damaged
+
+    def _heard(self, predict: Predict) -> Predict:
+        """The predictor, each batch of which the watchdog hears of."""
+
+        def heard(sar: Tensor) -> Tensor:
+            self.watchdog.beat()
+            return predict(sar)
+
+        return heard
 
     def _device_name(self) -> str:
         if self.ranks.device.type == "cuda":

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from trainers import entry
+from trainers import entry, lastwords
 from trainers.pairs import DataError
 
 GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1"
@@ -26,7 +26,7 @@ GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection cl
     ],
 )
 def test_every_exception_has_a_kind(error, kind):
-    assert entry.kind_of(error) == kind
+    assert lastwords.kind_of(error) == kind
 
 
 def test_a_rank_that_raises_leaves_its_last_words(tmp_path, monkeypatch):
