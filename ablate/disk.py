@@ -58,8 +58,11 @@ class File(io.FileIO):
         with naming(self.name):
             while written < len(view):
                 failpoint("disk-write")
-                written += super().write(view[written : written + PIECE])
+                written += self._put(view[written : written + PIECE])
         return written
+
+    def _put(self, piece: memoryview) -> int:
+        return super().write(piece)
 
     def sync(self) -> None:
         """Make what was written durable."""

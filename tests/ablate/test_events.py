@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate import events
+from ablate import disk, events
 from ablate.records import Status
+from tests import faults
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
 keys = st.sampled_from(["psnr", "term/l1", "health/sign_rate"])
@@ -84,6 +86,102 @@ def test_every_prefix_of_a_stream_reopens_with_all_its_whole_lines(tmp_path):
         reopened.append(events.Ended, step=3, images=3, status="done")
         reopened.close()
         assert [event.kind for event in events.read(path)] == ["measured"] * complete + ["ended"]
+
+
+@given(streams(), st.data())
+def test_every_prefix_of_any_stream_is_taken_up_with_all_its_whole_lines(tmp_path_factory, found, data):
+    text = "".join(map(events.to_line, found)).encode()
+    length = data.draw(st.integers(0, len(text)))
+    path = tmp_path_factory.mktemp("prefix") / "events.jsonl"
+    path.write_bytes(text[:length])
+    whole = text[:length].count(b"\n")
+    assert same(events.read(path), found[:whole])
+    writer = events.EventWriter(path, clock=lambda: 5.0)
+    last = writer.append(events.Warned, step=1, message="torn?")
+    writer.close()
+    assert same(events.read(path), [*found[:whole], last])
+
+
+def small_stream() -> bytes:
+    event = events.Measured(time=1.5, step=3, images=12, split="validation", values={"gmsd": 0.25, "psnr": math.nan})
+    end = events.Ended(time=2.0, step=3, images=12, status="done", seconds=1.0)
+    return "".join(map(events.to_line, [event, event, end])).encode()
+
+
+def test_a_flipped_bit_is_named_with_its_line_or_changes_no_fact(tmp_path):
+    """Every bit of every byte, but for the last newline, without which the last line is not yet an event."""
+    path, text, named = tmp_path / "events.jsonl", small_stream(), 0
+    path.write_bytes(text)
+    whole = events.read(path)
+    for place in range(len(text) - 1):
+        for bit in range(8):
+            path.write_bytes(text[:place] + bytes([text[place] ^ 1 << bit]) + text[place + 1 :])
+            try:
+                assert same(events.read(path), whole), (place, bit)
+            except events.CorruptStream as error:
+                named += 1
+                assert f"events.jsonl:{text[:place].count(10) + 1}: damaged" in str(error)
+    assert named > 0.9 * 8 * len(text)
+
+
+def test_lines_of_before_there_were_checksums_are_read(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(re.sub(rb',"crc":"[0-9a-f]{8}"', b"", small_stream()))
+    assert b"crc" not in path.read_bytes()
+    assert [event.kind for event in events.read(path)] == ["measured", "measured", "ended"]
+
+
+def test_a_stream_never_has_two_writers(tmp_path, monkeypatch):
+    monkeypatch.setattr(events, "LOCK_TRIES", 2)
+    monkeypatch.setattr(events, "LOCK_PAUSE", 0.0)
+    first = events.EventWriter(tmp_path / "events.jsonl")
+    with pytest.raises(OSError, match="another process has held this stream"):
+        events.EventWriter(tmp_path / "events.jsonl")
+    first.close()
+    events.EventWriter(tmp_path / "events.jsonl").close()
+
+
+def test_a_reader_beside_a_writer_sees_whole_lines_only(tmp_path, monkeypatch):
+    """Each line reaches the file in pieces of seven bytes, and a reader looks in after every piece."""
+    path = tmp_path / "events.jsonl"
+    seen: list[events.Event] = []
+    reader, put = events.EventReader(path), disk.File._put
+
+    def looked_at(file, piece):
+        seen.extend(reader.new())
+        return put(file, piece)
+
+    monkeypatch.setattr(disk, "PIECE", 7)
+    monkeypatch.setattr(disk.File, "_put", looked_at)
+    writer = events.EventWriter(path, clock=lambda: 1.0)
+    written = [writer.append(events.Warned, step=step, message="x" * step) for step in range(20)]
+    writer.close()
+    assert seen == written[:-1] and [*seen, *reader.new()] == written
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+@pytest.mark.parametrize("k", [*range(1, 51)])
+def test_a_disk_that_fills_up_at_any_write_leaves_whole_lines_and_a_stream_to_go_on_with(
+    tmp_path, monkeypatch, k, for_good
+):
+    path, told = tmp_path / "events.jsonl", []
+    monkeypatch.setattr(disk, "PIECE", 40)
+    with faults.full_disk(k, for_good=for_good) as full:
+        try:
+            writer = events.EventWriter(path, clock=lambda: 1.0)
+        except disk.DiskFull:
+            writer = None
+        for step in range(15) if writer else ():
+            try:
+                told.append(writer.append(events.Warned, step=step, message="a sentence of some length"))
+            except disk.DiskFull as error:
+                assert str(error).startswith(f"disk full: {path}")
+    assert full.failed and (len(told) < 15 or not for_good)
+    assert events.read(path) == told
+    if writer:
+        told.append(writer.append(events.Warned, step=99, message="there is space again"))
+        writer.close()
+    assert events.read(path) == told
 
 
 def test_after_a_resume_the_first_line_of_a_value_stands():

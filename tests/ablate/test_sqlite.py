@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from ablate.sqlite import made_whole
+from ablate.sqlite import made_whole, unsound
 
 
 def make(url: str) -> None:
@@ -38,3 +38,17 @@ def test_an_empty_file_of_an_older_kill_is_replaced(tmp_path):
     (tmp_path / "a.db").touch()
     made_whole(tmp_path / "a.db", make)
     assert sqlite3.connect(tmp_path / "a.db").execute("select count(*) from facts").fetchone() == (0,)
+
+
+def test_a_sound_database_passes_and_a_damaged_one_is_named(tmp_path):
+    path = tmp_path / "a.db"
+    made_whole(path, make)
+    with sqlite3.connect(path) as database:
+        database.executemany("insert into facts values (?)", [(f"{n:0100d}",) for n in range(2000)])
+    database.close()
+    assert unsound(path) is None
+    data = bytearray(path.read_bytes())
+    data[4096 * 3 : 4096 * 5] = bytes(4096 * 2)
+    path.write_bytes(data)
+    assert unsound(path).startswith(f"{path}: ")
+    assert "unable to open" in unsound(tmp_path / "absent.db") and not (tmp_path / "absent.db").exists()
