@@ -15,9 +15,13 @@ import pkgutil
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 
+from ablate.records import TrialFolder
+from trainers import stopped
 from trainers.entry import end_with_parent, main
 from trainers.families import DISCRIMINATORS, GENERATORS, METRICS, OBJECTIVES, TERMS
+from trainers.watchdog import Limits
 
 # Adam and DDP import torch._dynamo at their first use: 2 s in every rank if it is not there before.
 PRELOAD = ["torch", "torch._dynamo", "pytorch_msssim", "trainers.train", "trainers.references"]
@@ -60,7 +64,8 @@ def launch(job: Job) -> dict:
 
     os.environ["OMP_NUM_THREADS"] = str(job.threads)
     try:
-        elastic_launch(_config(job), main)(job.kind, job.folder, os.getpid())
+        with stopped.ended(TrialFolder(Path(job.folder)).log, limit=Limits.from_environment().step):
+            elastic_launch(_config(job), main)(job.kind, job.folder, os.getpid())
     except ChildFailedError as error:
         return {"failures": {str(rank): failure.exitcode for rank, failure in error.failures.items()}}
     return {"failures": {}}
