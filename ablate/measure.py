@@ -22,7 +22,7 @@ from ablate.executor import Executor, LocalExecutor
 from ablate.outcome import settle
 from ablate.plan import Plan, PlannedArm, trial_spec
 from ablate.problems import Problem, StudyError
-from ablate.records import TrialFolder, TrialSpec
+from ablate.records import TrialFolder, TrialSpec, write_atomically
 from trainers.recipe import READINGS, Budget, Recipe
 
 QUICK, PATIENT = 3.0, 12.0  # seconds: two cycles and the first, or one cycle and the second, are enough
@@ -154,7 +154,7 @@ class _Job:
         files = startfiles.for_worker(spec.recipe)
         start = {role: str(self.cache.parent / place) for role, place in files.items()}
         document = {"spec": spec.to_json(), "metrics": list(self.plan.metrics), "cache": str(self.cache)}
-        folder.spec.write_text(json.dumps(document | ({"start": start} if start else {})))
+        write_atomically(folder.spec, json.dumps(document | ({"start": start} if start else {})))
         return folder
 
     def _run(self, folder: TrialFolder, *, enough: Callable[[Sequence[Event]], bool]) -> list[Event]:

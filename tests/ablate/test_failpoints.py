@@ -40,7 +40,8 @@ def test_every_point_stands_in_the_code_and_no_other_does():
 
 
 def test_off_a_point_costs_next_to_nothing():
-    assert min(timeit.repeat(lambda: failpoint("step"), number=20000, repeat=7)) / 20000 < FREE
+    """The least of many short runs: what else the machine does is left out."""
+    assert min(timeit.repeat(lambda: failpoint("step"), number=200, repeat=500)) / 200 < FREE
 
 
 def test_a_rule_acts_the_nth_time_and_only_then():

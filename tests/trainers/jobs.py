@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
-import socket
 import time
 from pathlib import Path
+
+from torch.distributed import TCPStore
 
 from ablate import events
 from ablate.records import TrialFolder
@@ -22,9 +24,9 @@ def run(
     wait: float = 240,
 ) -> list[int]:  # fmt: skip
     """Exit codes of the ranks of a job in `folder` that meets the faults asked for; those it ends have -9."""
-    port = _free_port()
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # the agent's part: no race for a port
     processes = [
-        _context.Process(target=_rank, args=(rank, ranks, port, kind, str(folder.root), failpoints, limits))
+        _context.Process(target=_rank, args=(rank, ranks, store.port, kind, str(folder.root), failpoints, limits))
         for rank in range(ranks)
     ]
     for process in processes:
@@ -41,19 +43,14 @@ def run(
 
 def _rank(rank: int, ranks: int, port: int, kind: str, folder: str, points: str, limits: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo", "ABLATE_LIMITS": limits}  # fmt: skip
+                   "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True", "GLOO_SOCKET_IFNAME": "lo",
+                   "ABLATE_LIMITS": limits}  # fmt: skip
     from ablate import failpoints
     from trainers import entry
 
     failpoints.arm(points)
     entry.main(kind, folder, parent=os.getppid())
     os._exit(0)  # see two_ranks.py
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def facts(folder: TrialFolder) -> tuple[object, ...]:
@@ -70,10 +67,8 @@ def facts(folder: TrialFolder) -> tuple[object, ...]:
 
 def words(folder: TrialFolder) -> dict:
     """The last words of the rank that spoke first."""
-    import json
-
     spoken = [json.loads(path.read_text()) for path in folder.root.glob("error.*.json")]
-    return min(spoken, key=lambda each: each["time"])
+    return min(spoken, key=lambda each: each["time"], default={})
 
 
 def alone(root: Path, name: str = "trial", **options) -> TrialFolder:

@@ -42,7 +42,7 @@ def undisturbed(tmp_path_factory) -> dict[int, tuple]:
     def of(ranks: int) -> tuple:
         if ranks not in found:
             folder = jobs.alone(tmp_path_factory.mktemp(f"undisturbed{ranks}"), ranks=ranks, **SIZE)
-            assert jobs.run(folder, ranks=ranks) == [0] * ranks
+            assert jobs.run(folder, ranks=ranks) == [0] * ranks, jobs.words(folder)
             found[ranks] = jobs.facts(folder)
         return found[ranks]
 
