@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,12 +116,13 @@ def test_a_name_of_a_tile_may_hold_commas_and_a_tile_without_a_value_costs_its_s
     assert scene_means(path, "fid") == {}
 
 
-def test_a_study_that_is_read_on_the_test_split_has_no_scenes(tmp_path):
-    folder = study(tmp_path, scores(3))
-    write_tiles(folder, "base", 1, {"s0": [1.0], "s1": [2.0]})
-    results = load(folder)
-    assert scene_scores(results, "psnr") is not None
-    assert scene_scores(replace(results, split="test"), "psnr") is None
+def test_a_study_that_is_read_on_the_test_split_takes_no_scenes_of_another_split(tmp_path):
+    for split, found in (("validation", True), ("test", False)):
+        metric = {"name": "psnr", "goal": "max", "split": split}
+        folder = study(tmp_path / split, scores(3), metric=metric)
+        write_tiles(folder, "base", 1, {"s0": [1.0], "s1": [2.0]})
+        results = load(folder)
+        assert (scene_scores(results, "psnr") is not None) == found
 
 
 def test_the_scores_of_a_thousand_tiles_are_read_in_milliseconds(tmp_path):
