@@ -36,8 +36,8 @@ def sampled(results: Results, analysis: Analysis) -> tuple[Sampled, ...]:
 
 def _value(arm: PlannedArm, parameter: str, base: Mapping[str, Any]) -> Any:
     """What was drawn for the arm; for arms without a draw on record what they differ in, or the base's value."""
-    if arm.changes:
-        return arm.changes.get(parameter)
+    if arm.sampled or arm.changes:
+        return (arm.sampled or arm.changes).get(parameter)
     return arm.differences[parameter][1] if parameter in arm.differences else base.get(parameter)
 
 

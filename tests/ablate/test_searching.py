@@ -144,3 +144,45 @@ def test_a_run_that_fails_by_itself_is_worth_the_penalty_and_another_failure_not
     assert value_of(TrialResult("x", Status.failed, why="arm: rank 0: out of memory"), "gmsd", {"gmsd": 0.9}) == 0.9
     assert math.isnan(value_of(TrialResult("x", Status.failed, why="machine: gone"), "gmsd", {"gmsd": 0.9}))
     assert [one.state for one in tried(driver.plan, {}, {})] == [State.running] * 8
+
+
+def test_a_drawn_arm_is_confirmed_with_the_recipe_that_was_drawn(tmp_path):
+    from types import SimpleNamespace
+
+    from ablate import confirm
+
+    driver = drive(plan_of(tmp_path), tmp_path / "runs", InstantExecutor())
+    folder = StudyFolder(tmp_path / "runs", "found")
+    chosen = SimpleNamespace(arms=("s003", "s001"), planned=18, open=0)
+    confirmed = make_plan(study(tmp_path, *confirm.settings(folder, chosen)))
+    assert [arm.name for arm in confirmed.arms] == ["base", "s003", "s001"] and confirmed.study.search is None
+    for name in ("s003", "s001"):
+        drawn, again = (dict(plan.arm(name).resolved.document) for plan in (driver.plan, confirmed))
+        assert {**drawn, "evaluate": 0} == {**again, "evaluate": 0}
+
+
+def test_halving_runs_more_seeds_for_fewer_arms_after_all_are_drawn(tmp_path):
+    sets = ["design.search.seeds_per_arm=null", "design.search.halving={seeds: [1, 2, 4]}"]
+    executor = InstantExecutor()
+    driver = drive(plan_of(tmp_path, *sets, sampler="random"), tmp_path / "runs", executor)
+    ran = {arm.name: sum(driver.results[cell.trial].status is Status.done for cell in driver.plan.cells
+                         if cell.arm == arm.name) for arm in driver.plan.arms}  # fmt: skip
+    assert ran.pop("base") == 4 and sorted(ran.values()) == [1, 1, 1, 1, 2, 2, 4, 4]
+    means = {arm: driver.results[cell.trial].scores["gmsd"] for cell in driver.plan.cells
+             if (arm := cell.arm) in ran and cell.seed == 1}  # fmt: skip
+    assert {arm for arm, seeds in ran.items() if seeds == 1} == set(sorted(means, key=means.get)[4:])
+    assert all(look.alpha is None for look in driver.looks)
+
+
+def test_a_factor_that_only_exists_beside_another_is_drawn_beside_it_alone(tmp_path):
+    sets = ["factors.objective={hinge: {objective.name: hinge}}", "when={norm: {objective: hinge}}",
+            "design.search.space={objective: [base, hinge], norm: [base, spectral]}"]  # fmt: skip
+    driver = drive(plan_of(tmp_path, *sets, sampler="random"), tmp_path / "runs", InstantExecutor())
+    assert all(("norm" in arm.sampled) == (arm.sampled["objective"] == "hinge") for arm in driver.plan.drawn)
+    assert not driver.plan.refused
+
+
+def test_the_twin_of_the_base_is_no_arm_of_the_search(tmp_path):
+    driver = drive(plan_of(tmp_path, "aa=true"), tmp_path / "runs", InstantExecutor())
+    assert [arm.name for arm in driver.plan.arms][:3] == ["base", "aa", "s001"] and len(driver.plan.drawn) == 8
+    assert driver.plan.num_trials == len(driver.plan.cells) == 20
