@@ -6,7 +6,9 @@ tensors, and gets stand-ins for them; a file that names anything else is refused
 
 from __future__ import annotations
 
+import os
 import pickle
+import stat
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -38,8 +40,12 @@ def read(path: Path) -> Any:
     Raises DataError if it is missing, is not torch's, or holds more than tensors and plain values.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():
+            raise DataError(f"{path}: is a pipe or device; expected a file of weights")
         with open(path, "rb") as file:
             return _content(file)
+    except DataError:
+        raise
     except Foreign as error:
         raise DataError(f"{path}: {error}") from None
     except OSError as error:
