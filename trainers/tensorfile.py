@@ -40,7 +40,7 @@ def read(path: Path) -> Any:
     Raises DataError if it is missing, is not torch's, or holds more than tensors and plain values.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():
+        if not (stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode)):
             raise DataError(f"{path}: is a pipe or device; expected a file of weights")
         with open(path, "rb") as file:
             return _content(file)
@@ -102,7 +102,9 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):
+    """The one in Python: that in C makes room for as many memo entries as a file claims, 2^32 at once."""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _MAKERS:
             return _MAKERS[module, name]
