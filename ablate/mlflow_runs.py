@@ -264,7 +264,7 @@ class MlflowRuns:
             return
         for torn in present:
             self._delete_artifacts(run, torn)
-        picture = read_strip(self._folder.trial(cell.trial).root / event.path)
+        picture = read_strip(self._folder.trial(cell.trial).inside(event.path))
         if picture is not None:
             known, sent.pictures = sent.pictures, None  # unknown, should the next line break halfway
             at = milliseconds(event.time)

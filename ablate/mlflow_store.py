@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ablate.problems import no_such, quoted
+from ablate.problems import no_such, quoted, without_password
 from ablate.records import StudyFolder, write_atomically
 from ablate.sqlite import made_whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_SECRET = re.compile("pass|pwd|token|secret|key", re.IGNORECASE)  # names of query values
 STORES = ("databricks", "file", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 
 # A client against a closed port retries for 246 s with MLflow's own limits; it reports usage home, and
@@ -93,12 +94,12 @@ def redacted(text: str, uri: str = "") -> str:
     try:
         parts = urlsplit(uri)
         secrets = [parts.password or "", unquote(parts.password or "")]
-        secrets += [value for name, value in parse_qsl(parts.query) if re.search("pass|token|secret|key", name, re.I)]
+        secrets += [value for name, value in parse_qsl(parts.query) if _SECRET.search(name)]
     except ValueError:
         secrets = []
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "***")
-    return re.sub(r"(?<=://)\S*@", "***@", text)
+    return without_password(text)
 
 
 def _experiment(client: MlflowClient, uri: str, folder: StudyFolder) -> str:

@@ -165,6 +165,13 @@ class TrialFolder:
         """Final values per tile: tile, scene, a column per metric."""
         return self.root / ("scores.csv" if split == "validation" else f"scores-{split}.csv")
 
+    def inside(self, path: str) -> Path:
+        """A file that an event names. Raises ValueError where it lies elsewhere, by a link too."""
+        found = (self.root / path).resolve()
+        if not found.is_relative_to(self.root.resolve()):
+            raise ValueError(f"{self.root}: {path!r} leads out of the trial's folder")
+        return found
+
     def error(self, rank: int) -> Path:
         return self.root / f"error.{rank}.json"
 
