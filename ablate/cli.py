@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ablate import analyse_cli, data_cli
-from ablate.terminal import RUNS, Json, Runs, Sets, StudyArgument, load, plain_errors, say, show_json
+from ablate.terminal import (
+    RUNS,
+    Json,
+    Runs,
+    Sets,
+    StudyArgument,
+    check_arguments,
+    load,
+    plain_errors,
+    private,
+    say,
+    show_json,
+)
 
 if TYPE_CHECKING:
     from ablate.plan import Plan
@@ -47,9 +59,9 @@ def init(
     with plain_errors():
         paths, doubts = (write_starter(folder, example), ()) if data is None else write_starter_on(folder, data)
         for path in paths:
-            print(path)
+            say(path)
         for doubt in doubts:
-            print(f"caution: {doubt}")
+            say(f"caution: {doubt}")
 
 
 @app.command()
@@ -58,11 +70,11 @@ def check(study: StudyArgument, runs: Runs = RUNS, set: Sets = None) -> None:
     with plain_errors():
         plan = planned(study, runs, set)
     for warning in plan.warnings:
-        print(f"caution: {warning}")
+        say(f"caution: {warning}")
     seeds, total = len(plan.study.seeds), plan.num_trials
-    print(f"{study}: nothing wrong; {total // seeds} arms x {seeds} seeds = {total} trials")
+    say(f"{study}: nothing wrong; {total // seeds} arms x {seeds} seeds = {total} trials")
     if any(getattr(options, "root", "") or getattr(options, "table", "") for options in plan.data.values()):
-        print("what the image files hold is checked by `ablate run`, before it trains anything")
+        say("what the image files hold is checked by `ablate run`, before it trains anything")
 
 
 @app.command()
@@ -89,7 +101,7 @@ def plan(
     if json:
         show_json(facts)
     else:
-        print(describe(made, facts))
+        say(describe(made, facts))
 
 
 @app.command()
@@ -106,7 +118,7 @@ def run(
     from ablate import run as running
     from reports import answer, leaving, write
 
-    with plain_errors():
+    with plain_errors(), private():
         made = planned(study, runs, set)
         ended = running.run(made, runs, report=write, summary=answer, judge=leaving, retry_failed=retry_failed,
                             extend=extend)  # fmt: skip
@@ -132,7 +144,7 @@ def confirm(
     from ablate.records import StudyFolder
     from reports import answer, leaving, selection, write
 
-    with plain_errors():
+    with plain_errors(), private():
         folder = StudyFolder(runs, find_study_name(study, runs))
         begun = confirming.begun(folder)
         if begun and not (arms or seeds):
@@ -186,19 +198,21 @@ def status(
     if json:
         show_json(found[0] if study else found)
     else:
-        print(
+        say(
             "\n".join(describe(one, every=study is not None) for one in found) or f"no study has run under {runs}/ yet"
         )
 
 
 def find_study_name(study: str, runs: Path) -> str:
     """The name of a study that has a folder under `runs`; STUDY is the name or its file."""
-    from ablate.problems import Problem, StudyError
-    from ablate.records import StudyFolder
+    from ablate.problems import Problem, StudyError, unusable
+    from ablate.records import SLUG, StudyFolder
+    from ablate.stored import read_plan
 
-    name = load(study, runs, None).name if Path(study).is_file() else study
-    if "/" in name or not StudyFolder(runs, name).plan.is_file():
-        raise StudyError([Problem(study, 0, 0, "", f"no study of this name has run under {runs}/")])
+    name = study if unusable(Path(study)) or not study else load(study, runs, None).name
+    if not SLUG.fullmatch(name) or not StudyFolder(runs, name).plan.is_file():
+        raise StudyError([Problem(study or "STUDY", 0, 0, "", f"no study of this name has run under {runs}/")])
+    read_plan(StudyFolder(runs, name))  # whoever reads the folder may trust it
     return name
 
 
@@ -213,7 +227,7 @@ def show(trial: Annotated[str, typer.Argument(metavar="TRIAL", help="The id of a
     if json:
         show_json(document)
     else:
-        print(describe(document))
+        say(describe(document))
 
 
 @app.command()
@@ -222,9 +236,9 @@ def report(study: StudyArgument, runs: Runs = RUNS) -> None:
     from ablate.records import StudyFolder
     from reports import write
 
-    with plain_errors():
+    with plain_errors(), private():
         name = find_study_name(study, runs)
-        print(write(StudyFolder(runs, name).root))
+        say(write(StudyFolder(runs, name).root))
 
 
 app.command()(analyse_cli.analyse)
@@ -253,7 +267,7 @@ def diagnose(
     if json:
         show_json(document(found))
     else:
-        print(describe(found))
+        say(describe(found))
 
 
 @app.command()
@@ -264,7 +278,7 @@ def ui(
     from ablate.records import StudyFolder
     from ablate.start import mlflow_ui
 
-    with plain_errors():
+    with plain_errors(), private():
         raise typer.Exit(mlflow_ui(StudyFolder(runs, ""), port))
 
 
@@ -285,11 +299,12 @@ def doctor(runs: Runs = RUNS, json: Json = False) -> None:
     if json:
         show_json(found)
     else:
-        print(describe(found))
+        say(describe(found))
     raise typer.Exit(0 if found["ok"] else 4)
 
 
 def main() -> None:
+    check_arguments(sys.argv[1:])
     app()
 
 

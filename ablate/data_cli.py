@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ablate.terminal import RUNS, Json, Runs, Sets, load, plain_errors, show_json
+from ablate.terminal import RUNS, Json, Runs, Sets, load, plain_errors, say, show_json
 
 if TYPE_CHECKING:
     from ablate.datachecked import Checked
@@ -30,14 +30,15 @@ def check(
     from ablate.datafaults import faults
 
     with plain_errors():
+        _check_out(out)
         found = _examined(target, runs, set)
         if out is not None:
             _draw(found, out)
     if json:
         show_json(document(found))
     else:
-        print(describe(found))
-        print(f"\npictures: {out}" if out else "\npictures: add --out preview.png, or ablate data preview")
+        say(describe(found))
+        say(f"\npictures: {out}" if out else "\npictures: add --out preview.png, or ablate data preview")
     raise typer.Exit(FINDINGS if any(faults(found)) else 0)
 
 
@@ -48,8 +49,9 @@ def preview(
 ) -> None:  # fmt: skip
     """Draw a picture sheet: SAR, optical, and the edges of both on each other."""
     with plain_errors():
+        _check_out(out)
         _draw(_examined(target, runs, set), out)
-    print(out)
+    say(out)
 
 
 @app.command()
@@ -65,7 +67,7 @@ def synth(
     from ablate.startdata import write_scenes
 
     with plain_errors():
-        print(write_scenes(out, layout=layout, kind=kind, scenes=scenes, size=size, seed=seed))
+        say(write_scenes(out, layout=layout, kind=kind, scenes=scenes, size=size, seed=seed))
 
 
 @app.command()
@@ -81,7 +83,7 @@ def cache(
     if json:
         show_json(found)
     else:
-        print(describe(found, runs))
+        say(describe(found, runs))
 
 
 def _examined(target: str, runs: Path, sets: list[str] | None) -> Checked:
@@ -104,6 +106,14 @@ def _data_of(target: str, runs: Path, sets: list[str] | None) -> tuple[Data, tup
         return found.data, found.doubts
     study = load(target, runs, sets)
     return resolve(study.base, {}, ranks=study.resources.ranks).recipe.data, ()
+
+
+def _check_out(out: Path | None) -> None:
+    """Said before minutes of reading, rather than after them."""
+    from ablate.problems import Problem, StudyError
+
+    if out is not None and out.is_dir():
+        raise StudyError([Problem("--out", 0, 0, "", f"{out} is a folder; expected a file for the picture, a PNG")])
 
 
 def _draw(found: Checked, out: Path) -> None:

@@ -33,7 +33,7 @@ def users(runs: Path) -> dict[str, set[str]]:
             document = json.loads(path.read_text())
             name = path.relative_to(runs).parts[0]
             found.setdefault(document[keys[0]][keys[1]], set()).add(name)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(f"{path}: damaged, so which data sets its study uses is not known") from None
     return found
 

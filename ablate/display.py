@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ablate.events import Measured
+from ablate.problems import printable
 from ablate.records import Cell, Status, TrialResult
 
 if TYPE_CHECKING:
@@ -152,9 +153,9 @@ class Display:
             if self._live is not None:
                 from rich.text import Text
 
-                self._live.console.print(Text(text, style=colour))
+                self._live.console.print(Text(printable(text), style=colour))
             else:
-                print(text, file=self._stream, flush=True)
+                print(printable(text), file=self._stream, flush=True)
         except OSError:
             self._gone = True
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +9,11 @@ from ablate.conditions import BASE, Conditions
 from ablate.design import arm
 from ablate.patches import PatchError, clashes, segments
 from ablate.problems import dotted, quoted, shown
+from ablate.records import SLUG
 from ablate.resolve import Draft, attempt, document
 from ablate.sources import Sources
 
 MAX_LEVELS = 500
-SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 Factors = dict[str, dict[str, dict[str, Any]]]
 
 

@@ -5,16 +5,25 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from ablate.problems import safe
+
 CHATTY = ("mlflow", "alembic", "optuna", "sqlalchemy", "matplotlib", "rasterio", "PIL", "urllib3", "git")
+
+
+class Plain(logging.Formatter):
+    """Names and reasons come from files: what of them would command a terminal is spelled out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return safe(super().format(record), keep="\n\t")
 
 
 def log_into(path: Path) -> None:
     """Send log records to `path`, warnings also to stderr; libraries only where they warn."""
     into_file = logging.FileHandler(path)
-    into_file.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    into_file.setFormatter(Plain("%(asctime)s %(name)s %(levelname)s %(message)s"))
     onto_terminal = logging.StreamHandler()
     onto_terminal.setLevel(logging.WARNING)
-    onto_terminal.setFormatter(logging.Formatter("%(message)s"))
+    onto_terminal.setFormatter(Plain("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[into_file, onto_terminal], force=True)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from ablate.problems import Problem, StudyError
+from ablate.problems import Problem, StudyError, unusable
 
 KNOWN = ("D_real", "D_fake", "G_GAN", "G_L1")
 _HEADER = re.compile(r"=+ *Training Loss\b")
@@ -70,10 +70,10 @@ class _Read:
 
 def read_loss_log(path: Path) -> LossLog:
     """The log in a file. Raises StudyError, in a sentence, where there is none."""
-    if not path.is_file():
+    if found := unusable(path):
         inside = path / "loss_log.txt"
-        found = f"is a folder{f'; the log in it is {inside}' if inside.is_file() else ''}"
-        raise _refusal(path, found if path.is_dir() else "no such file; expected pix2pix's loss_log.txt")
+        there = f"the log in it is {inside}" if inside.is_file() else "expected pix2pix's loss_log.txt"
+        raise _refusal(path, f"{found}; {there}")
     return parse_loss_log(_decoded(path.read_bytes()), name=str(path))
 
 

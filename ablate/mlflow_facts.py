@@ -10,11 +10,14 @@ paths (`generator.width`; top-level numbers as `recipe.batch`).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ablate.events import Event, Measured
 from ablate.records import Cell, TrialSpec
+
+_MARKUP = re.compile(r"([\\`*_\[\]|#~$!])")
 
 
 class Row(NamedTuple):
@@ -61,6 +64,11 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def clipped(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def shown_as_text(text: str) -> str:
+    """Text that MLflow's pages, which read markdown, show as it was written."""
+    return _MARKUP.sub(r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;"))
 
 
 def milliseconds(seconds: float) -> int:

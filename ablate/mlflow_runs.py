@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.events import Event, Saved, read
 from ablate.ledger import key
-from ablate.mlflow_facts import Row, clipped, metric_name, milliseconds, parameters, rows
+from ablate.mlflow_facts import Row, clipped, metric_name, milliseconds, parameters, rows, shown_as_text
 from ablate.mlflow_store import open_store, own_uid
 from ablate.pictures import read_strip
 from ablate.records import Arm, Cell, Status, StudyFolder, TrialResult, TrialSpec, digest
@@ -76,7 +76,7 @@ class MlflowRuns:
         if PARENT in self._runs:
             self._client.update_run(self._run_id(PARENT), status="RUNNING")
         else:
-            self._create(PARENT, self._folder.name, {"mlflow.note.content": self._question})
+            self._create(PARENT, self._folder.name, {"mlflow.note.content": shown_as_text(self._question)})
 
     def reachable(self) -> bool:
         """Whether the store answers at all: tells an outage from a call that it refuses."""
@@ -264,7 +264,7 @@ class MlflowRuns:
             return
         for torn in present:
             self._delete_artifacts(run, torn)
-        picture = read_strip(self._folder.trial(cell.trial).root / event.path)
+        picture = read_strip(self._folder.trial(cell.trial).inside(event.path))
         if picture is not None:
             known, sent.pictures = sent.pictures, None  # unknown, should the next line break halfway
             at = milliseconds(event.time)

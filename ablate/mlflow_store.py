@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ablate.problems import no_such, quoted, without_password
 from ablate.records import StudyFolder, write_atomically
 from ablate.sqlite import made_whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_SECRET = re.compile("pass|pwd|token|secret|key", re.IGNORECASE)  # names of query values
+STORES = ("databricks", "file", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 
 # A client against a closed port retries for 246 s with MLflow's own limits; it reports usage home, and
 # writes the traceback of every database error to the terminal (what matters of it is said by `Tracking`)
@@ -36,6 +40,22 @@ def resolve(uri: str | None, folder: StudyFolder, environment: Mapping[str, str]
     if uri != "auto":
         return uri
     return environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.mlflow.absolute()}"
+
+
+def unknown_store(uri: str) -> str:
+    """Why MLflow can't be reached at a URI, whatever runs there; empty where it can. `auto` and folders are fine."""
+    scheme, colon, rest = uri.partition("://")
+    if not colon:
+        return ""
+    if scheme.lower().partition("+")[0] not in STORES:
+        return no_such("kind of MLflow store", redacted(scheme), STORES)
+    try:
+        parts = urlsplit(uri)
+        parts.port  # noqa: B018  # reads it: out of range, or no number
+    except ValueError as error:
+        return f"{quoted(uri)} is not an address: {error}"
+    needs_host = scheme.lower() in ("http", "https")
+    return f"{quoted(uri)} names no host" if needs_host and not parts.hostname else ""
 
 
 def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:
@@ -74,12 +94,12 @@ def redacted(text: str, uri: str = "") -> str:
     try:
         parts = urlsplit(uri)
         secrets = [parts.password or "", unquote(parts.password or "")]
-        secrets += [value for name, value in parse_qsl(parts.query) if re.search("pass|token|secret|key", name, re.I)]
+        secrets += [value for name, value in parse_qsl(parts.query) if _SECRET.search(name)]
     except ValueError:
         secrets = []
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "***")
-    return re.sub(r"(?<=://)\S*@", "***@", text)
+    return without_password(text)
 
 
 def _experiment(client: MlflowClient, uri: str, folder: StudyFolder) -> str:

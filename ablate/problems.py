@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 SHOWN = 60  # characters of a found value that a message repeats
+LONGEST = 2000  # characters of a line that repeats what a person wrote
+# What a terminal obeys or shows in another order: control characters, marks of direction, halves of a pair.
+_COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True, order=True)
@@ -23,7 +29,8 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return ": ".join(part for part in (where, self.path, self.message) if part)
+        line = safe(": ".join(part for part in (where, self.path, self.message) if part))
+        return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
 
 
 class StudyError(Exception):
@@ -32,6 +39,36 @@ class StudyError(Exception):
     def __init__(self, problems: Iterable[Problem]):
         self.problems = tuple(sorted(set(problems)))
         super().__init__("\n".join(map(str, self.problems)))
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """The text as a terminal may be given it: what would command it is spelled out, but for the characters `keep`."""
+    return _COMMANDS.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+
+
+def safe(text: str, *, keep: str = "") -> str:
+    """What may be shown: printable, without the password of any URL."""
+    return printable(without_password(text), keep=keep)
+
+
+def unusable(path: Path) -> str:
+    """Why a file can't be read, in words; empty where it can. What is no regular file might never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "no such file"
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    if stat.S_ISREG(mode):
+        return "" if os.access(path, os.R_OK) else "may not be read (permission denied)"
+    return "is a folder" if stat.S_ISDIR(mode) else "is not a regular file"
+
+
+def not_local(place: str) -> str:
+    """What is wrong with a path that is none on this machine; empty where it may be one."""
+    if "://" in place or place.startswith("/vsi"):
+        return f"{quoted(place)} is remote or virtual and is not read"
+    return ""
 
 
 def dotted(path: Iterable[str | int]) -> str:
@@ -78,6 +115,9 @@ def quoted(text: str) -> str:
 
 
 def without_password(text: str) -> str:
-    """The text with `user:password@` and `password=...` of any URL in it blotted out."""
-    text = re.sub(r"//\S*@", "//***@", text)
+    """The text with `user:password@` and `password=...` of any URL in it blotted out.
+
+    One slash is enough: an address that was taken for a path has lost the other.
+    """
+    text = re.sub(r"(?<=:/)[^\s/]+@", "***@", re.sub(r"//\S*@", "//***@", text))
     return re.sub(r"(?i)([?&;](?:password|passwd|pwd|token|key|secret)=)[^&;\s]*", r"\1***", text)

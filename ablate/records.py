@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -13,11 +14,12 @@ from typing import Any
 from ablate.disk import write_atomically
 
 __all__ = [
-    "Arm", "Cell", "Status", "StudyFolder", "TrialFolder", "TrialResult", "TrialSpec", "canonical", "digest",
+    "Arm", "Cell", "Status", "SLUG", "StudyFolder", "TrialFolder", "TrialResult", "TrialSpec", "canonical", "digest",
     "write_atomically",
 ]  # fmt: skip
 
 SCHEMA = 1
+SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # a name that is also one of a folder, a table cell, a run
 
 
 class Status(StrEnum):
@@ -168,6 +170,13 @@ class TrialFolder:
     def scores_of(self, split: str) -> Path:
         """Final values per tile: tile, scene, a column per metric."""
         return self.root / ("scores.csv" if split == "validation" else f"scores-{split}.csv")
+
+    def inside(self, path: str) -> Path:
+        """A file that an event names. Raises ValueError where it lies elsewhere, by a link too."""
+        found = (self.root / path).resolve()
+        if not found.is_relative_to(self.root.resolve()):
+            raise ValueError(f"{self.root}: {path!r} leads out of the trial's folder")
+        return found
 
     def error(self, rank: int) -> Path:
         return self.root / f"error.{rank}.json"

@@ -25,6 +25,7 @@ from ablate.executor import LocalExecutor
 from ablate.ledger import Ledger
 from ablate.lock import hold
 from ablate.logs import log_into
+from ablate.mlflow_store import resolve, unknown_store
 from ablate.outcome import finished
 from ablate.pairing import unpaired
 from ablate.patches import differences
@@ -33,6 +34,7 @@ from ablate.problems import Problem, StudyError, dotted
 from ablate.race import Judge, looks_of
 from ablate.records import Arm, Status, StudyFolder, TrialResult, TrialSpec, write_atomically
 from ablate.searchplan import base_values, only_adds, restored
+from ablate.stored import read_plan
 from ablate.tracking import Tracking
 from ablate.yamlfile import write_yaml
 from trainers.availability import caution, unavailable
@@ -169,6 +171,9 @@ def _searched(plan: Plan, arms: list[Arm]) -> dict[str, Any]:
 
 def check_machine(plan: Plan, runs: Path) -> None:
     """Raises CannotRun where the device, the disk or a permission would stop the study."""
+    uri = resolve(plan.study.tracking.mlflow, StudyFolder(runs, plan.study.name)) or ""
+    if wrong := unknown_store(uri):
+        raise CannotRun(f"MLFLOW_TRACKING_URI: {wrong}")
     widest, found = max(spec.ranks for spec in plan.specs.values()), len(machine.gpus())
     if plan.device == "cuda" and found < widest * plan.slots:
         raise CannotRun(
@@ -192,7 +197,7 @@ def check_plan(plan: Plan, folder: StudyFolder, *, extend: bool) -> None:
     folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not folder.plan.exists() or not any(folder.root.glob("trials/*/events.jsonl")):
         return  # without a result there is nothing to protect
-    before, now = json.loads(folder.plan.read_text()), plan.to_json()
+    before, now = read_plan(folder), plan.to_json()
     if before["hash"] == now["hash"]:
         return
     if extend and _only_adds(before, now):

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablate.design import DESIGNS
-from ablate.factors import SLUG
 from ablate.fraction import RESOLUTIONS
 from ablate.race import FIRST_LOOK
+from ablate.records import SLUG
 from ablate.resolve import RANKS
 from ablate.searchfile import MAX_VALUES, Listed, Range, SearchOptions
 from ablate.study import MAX_SEED, MAX_SEEDS, SECTIONS, TRAINERS, Resources

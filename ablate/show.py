@@ -9,7 +9,8 @@ from typing import Any
 from ablate import events
 from ablate.problems import Problem, StudyError
 from ablate.readings import in_words
-from ablate.records import TrialFolder
+from ablate.records import SLUG, StudyFolder, TrialFolder
+from ablate.stored import read_cells, read_spec
 
 APPLY = """\
 import torch
@@ -25,7 +26,8 @@ PASSED = "nothing of what was flagged holds at the end"
 def find_trial(id: str, runs: Path) -> TrialFolder:
     """The folder of the trial whose id starts so, as `ID` or `STUDY/ID`. Raises StudyError if it is not one."""
     study, _, start = id.rpartition("/")
-    folders = runs.glob(f"{study or '*'}/trials/*/spec.json") if ".." not in id else ()
+    named = not study or SLUG.fullmatch(study)
+    folders = runs.glob(f"{study or '*'}/trials/*/spec.json") if named else ()
     found = sorted(path.parent for path in folders if _matches(path.parent.name, start))
     if len(found) == 1:
         return TrialFolder(found[0])
@@ -34,7 +36,7 @@ def find_trial(id: str, runs: Path) -> TrialFolder:
     else:
         names = ", ".join(f"{path.parent.parent.name}/{path.name}" for path in found[:6])
         message = f"{len(found)} trials start so, name one of them: {names}"
-    raise StudyError([Problem(id, 0, 0, "", message)])
+    raise StudyError([Problem(id or "TRIAL", 0, 0, "", message)])
 
 
 def _matches(name: str, start: str) -> bool:
@@ -44,7 +46,7 @@ def _matches(name: str, start: str) -> bool:
 
 def trial_document(folder: TrialFolder) -> dict[str, Any]:
     """Everything there is to say about a trial, as plain data."""
-    spec = json.loads(folder.spec.read_text())["spec"]
+    spec = read_spec(folder)
     result = events.fold(spec["id"], events.read(folder.events))
     health = {
         key: rows[-1][2]
@@ -66,8 +68,9 @@ def trial_document(folder: TrialFolder) -> dict[str, Any]:
 
 
 def _arms(folder: TrialFolder, id: str) -> list[str]:
-    plan = json.loads((folder.root.parent.parent / "plan.json").read_text())
-    return [cell["arm"] for cell in plan["cells"] if cell["trial"] == id]
+    study = folder.root.parent.parent
+    cells = read_cells(StudyFolder(study.parent, study.name))
+    return [cell["arm"] for cell in cells if cell["trial"] == id]
 
 
 def describe(document: dict[str, Any]) -> str:

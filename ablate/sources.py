@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.patches import PatchError, apply, clashes, plain, segments
-from ablate.problems import Problem, StudyError, did_you_mean, dotted, shown, without_password
+from ablate.problems import Problem, StudyError, did_you_mean, dotted, not_local, shown, unusable, without_password
 from ablate.yamlfile import MAX_BYTES, Document, read_yaml
 from trainers.recipe import DEFAULTS, PARTS
 
@@ -210,6 +210,8 @@ def _chain(path: Path, cwd: Path) -> list[tuple[str, Document, Path]]:
         asked_by = (str(path), document)
         if not isinstance(parent, str):
             raise _at_extends(asked_by, f"expected the path of a study file, found {shown(parent)}")
+        if wrong := not_local(parent):
+            raise _at_extends(asked_by, f"{wrong}; expected the path of a study file")
         path = Path(os.path.normpath(path.parent / Path(parent).expanduser()))
         if (cwd / path).resolve() in seen:
             raise _at_extends(asked_by, f"{parent} extends this file in turn; a circle has no beginning")
@@ -241,11 +243,8 @@ def _read(path: Path, cwd: Path, asked_by: tuple[str, Document] | None) -> Docum
 
 
 def _unreadable(file: Path) -> str:
-    if file.is_dir():
-        return "is a folder; expected a study file (YAML)"
-    if not file.exists():
+    found = unusable(file)
+    if found == "no such file":
         beside: Sequence[str] = sorted(str(other.name) for other in file.parent.glob("*.yaml"))[:100]
-        return f"no such file{did_you_mean(file.name, beside)}"
-    if not file.is_file():
-        return "is not a regular file"
-    return "" if os.access(file, os.R_OK) else "may not be read (permission denied)"
+        return f"{found}{did_you_mean(file.name, beside)}"
+    return f"{found}; expected a study file (YAML)" if found == "is a folder" else found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 from ablate import events
 from ablate.lock import is_held
 from ablate.records import Status, StudyFolder, TrialFolder
+from ablate.stored import read_plan
 
 
 def study_status(runs: Path, name: str) -> dict[str, Any]:
     """Study, state (running, finished or stopped), counts of cells, and each trial."""
     folder = StudyFolder(runs, name)
-    plan = json.loads(folder.plan.read_text())
+    plan = read_plan(folder)
     cells = plan["cells"]
     alive = is_held(folder.lock)
     trials = {cell["trial"]: _trial(folder.trial(cell["trial"]), alive) for cell in cells}

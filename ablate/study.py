@@ -15,7 +15,8 @@ from ablate.conditions import Conditions
 from ablate.design import Design
 from ablate.design_keys import read_conditions, read_design, read_full
 from ablate.factors import Factors, check_base, check_levels, check_slug, read_factors
-from ablate.problems import no_such, shown, without_password
+from ablate.mlflow_store import unknown_store
+from ablate.problems import no_such, not_local, shown, without_password
 from ablate.race import Race, read_race
 from ablate.records import StudyFolder
 from ablate.resolve import attempt, place_paths
@@ -31,7 +32,7 @@ EFFECTS_OF_FACTORS = ("both", "factorial", "fractional")  # designs that estimat
 SEEDS = 5  # where a study says nothing; fewer are exploratory
 MAX_SEEDS, MAX_SEED = 1000, 2**31 - 1
 # A study's folder lies beside these in the runs folder.
-_BESIDE = tuple(getattr(StudyFolder(Path(), ""), name).name for name in ("mlflow", "artifacts", "cache"))
+_BESIDE = tuple(getattr(StudyFolder(Path(), ""), name).name for name in ("mlflow", "artifacts", "cache", "test_reads"))
 
 
 @options
@@ -209,6 +210,8 @@ def _tracking(sources: Sources, found: Tracking) -> Tracking:
             "the URI holds a user or password, and studies are copied into runs and reports; "
             "write auto and set MLFLOW_TRACKING_URI in the environment",
         )
+    elif found.mlflow and (wrong := unknown_store(found.mlflow)):
+        sources.refuse(("tracking", "mlflow"), wrong)
     return replace(found, mlflow=None) if found.mlflow in ("off", "none", "") else found
 
 
@@ -253,7 +256,7 @@ def _seeds(sources: Sources, asked: Asked | None) -> tuple[int, ...]:
             sources.refuse(("seeds", at), f"expected a whole number from 0 to {MAX_SEED}, found {shown(seed)}")
         elif seed in raw[:at]:
             sources.refuse(("seeds", at), f"{seed} stands twice; a repeated seed adds no evidence")
-    return tuple(raw)
+    return tuple(seed for seed in raw if _is_whole(seed, low=0, high=MAX_SEED))
 
 
 def _aa(sources: Sources) -> bool:
@@ -347,6 +350,10 @@ def _absolute(value: Any, path: tuple[str, ...], written: tuple, places: set[tup
         value = {"generator": value}
     if isinstance(value, Mapping):
         return {k: _absolute(item, (*path, k), (*written, k), places, sources) for k, item in value.items()}
+    if path in places and isinstance(value, str):
+        if wrong := not_local(value) or ("is empty" if path[0] == "data" and not value.strip() else ""):
+            sources.refuse(written, f"{wrong}; expected a local path")
+            return value
     if path in places and isinstance(value, str) and value:
         return os.path.normpath(sources.at(written).folder / os.path.expanduser(value))
     return value

@@ -5,20 +5,32 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ablate.problems import SHOWN, Problem, StudyError, printable, safe, unusable
+
 if TYPE_CHECKING:
     from ablate.study import Study
+
+def _folder(path: Path) -> Path:
+    """The path unless something else than a folder lies there."""
+    if unusable(path) in ("", "is not a regular file"):
+        raise typer.BadParameter(f"{path} is a file; expected the folder of results")
+    return path
+
 
 StudyArgument = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study file, or the name of one under the runs folder.")
 ]
-Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds results, prepared data and the MLflow store.")]
+Runs = Annotated[
+    Path,
+    typer.Option("--runs", callback=_folder, help="Folder that holds results, prepared data and the MLflow store."),
+]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=YAML", help="Change any path of the study; may be repeated.")
 ]
@@ -34,44 +46,63 @@ def plain_errors() -> Iterator[None]:
     from ablate.executor import CannotLaunch
     from ablate.ledger import LedgerError
     from ablate.lock import Busy
-    from ablate.problems import StudyError
     from ablate.run import CannotRun, Exit, StudyChanged
+    from ablate.stored import Damaged
     from trainers.pairs import DataError
 
     codes: dict[type[Exception], Exit] = {
         **dict.fromkeys((StudyError, StudyChanged, DataError), Exit.usage),
-        **dict.fromkeys((LedgerError, CorruptStream), Exit.storage),
+        **dict.fromkeys((LedgerError, CorruptStream, Damaged), Exit.storage),
         **dict.fromkeys((CannotRun, CannotLaunch, ReferencesFailed), Exit.environment),
         Busy: Exit.busy,
     }
     try:
         yield
     except tuple(codes) as error:
-        print(error, file=sys.stderr)
+        print(safe(str(error), keep="\n"), file=sys.stderr)
         raise typer.Exit(next(code for kind, code in codes.items() if isinstance(error, kind))) from None
     except OSError as error:
-        print(f"{error.filename or 'input/output'}: {error.strerror or error}", file=sys.stderr)
+        print(safe(f"{error.filename or 'input/output'}: {error.strerror or error}"), file=sys.stderr)
         raise typer.Exit(Exit.environment) from None
     except KeyboardInterrupt:
         print("ended at once; the same command goes on from the last checkpoints", file=sys.stderr)
         raise typer.Exit(Exit.interrupted) from None
 
 
+@contextmanager
+def private() -> Iterator[None]:
+    """What is written meanwhile, by processes started here too, is for its owner's eyes only."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Exit with code 2 where an argument holds what would command a terminal, or is not UTF-8."""
+    for argument in arguments:
+        if printable(argument, keep="\n\t") != argument:
+            said = f"{printable(argument)[:SHOWN]}: an argument holds a control character, or is not UTF-8"
+            print(said, file=sys.stderr)
+            raise SystemExit(2)
+
+
 def find_study(study: str, runs: Path) -> Path:
     """The file that STUDY names: itself, or the study of that name under the runs folder."""
-    from ablate.problems import Problem, StudyError
-    from ablate.records import StudyFolder
+    from ablate.records import SLUG, StudyFolder
 
     path = Path(study)
-    if path.is_file():
+    found = "is empty" if not study else unusable(path)
+    if not found:
         return path
     stored = StudyFolder(runs, study).study
-    if "/" not in study and stored.is_file():
+    if SLUG.fullmatch(study) and stored.is_file():
         return stored
-    found = "is a folder" if path.is_dir() else "no such file"
     there = sorted(folder.parent.name for folder in runs.glob("*/study.yaml"))
     names = f"; under {runs}/ there are: {', '.join(there)}" if there else ""
-    raise StudyError([Problem(study, 0, 0, "", f"{found}; expected a study file such as studies/quick.yaml{names}")])
+    expected = f"{found}; expected a study file such as studies/quick.yaml{names}"
+    raise StudyError([Problem(study or "STUDY", 0, 0, "", expected)])
 
 
 def load(study: str, runs: Path, sets: list[str] | None) -> Study:
@@ -80,10 +111,13 @@ def load(study: str, runs: Path, sets: list[str] | None) -> Study:
     return load_study(find_study(study, runs), sets=sets or ())
 
 
-def say(text: str) -> None:
-    """Print, whether or not anybody is left to read it: the exit code still tells."""
+def say(text: object) -> None:
+    """Print, whether or not anybody is left to read it: the exit code still tells.
+
+    Names and reasons come from files: what of them would command the terminal is spelled out.
+    """
     try:
-        print(text, flush=True)
+        print(safe(str(text), keep="\n\t"), flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 

@@ -6,7 +6,9 @@ tensors, and gets stand-ins for them; a file that names anything else is refused
 
 from __future__ import annotations
 
+import os
 import pickle
+import stat
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -38,8 +40,12 @@ def read(path: Path) -> Any:
     Raises DataError if it is missing, is not torch's, or holds more than tensors and plain values.
     """
     try:
+        if not (stat.S_ISREG(mode := os.stat(path).st_mode) or stat.S_ISDIR(mode)):
+            raise DataError(f"{path}: is a pipe or device; expected a file of weights")
         with open(path, "rb") as file:
             return _content(file)
+    except DataError:
+        raise
     except Foreign as error:
         raise DataError(f"{path}: {error}") from None
     except OSError as error:
@@ -96,7 +102,9 @@ _MAKERS: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):
+    """The one in Python: that in C makes room for as many memo entries as a file claims, 2^32 at once."""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _MAKERS:
             return _MAKERS[module, name]

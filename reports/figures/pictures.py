@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,13 +29,15 @@ def pictures(results: Results, arms: tuple[str, ...]) -> Grid | None:
     shown = {arm: run for arm in arms if (run := median_run(results, arm))}
     if not shown:
         return None
-    loaded = {arm: read_sample(run) for arm, run in shown.items()}
+    loaded = {arm: arrays for arm, run in shown.items() if (arrays := read_sample(run))}
+    if not loaded:
+        return None
     first = loaded[next(iter(loaded))]
     grey = np.repeat(first["sar"][..., None], 3, axis=-1)
     strips = [("SAR (input)", grey), ("optical (truth)", first["real"])]
     strips += [(arm, arrays["fake"]) for arm, arrays in loaded.items()]
     names = tuple(str(name) for name in first["names"][:TILES])
-    return Grid(_draw(strips), names, {arm: run.seed for arm, run in shown.items()})
+    return Grid(_draw(strips), names, {arm: shown[arm].seed for arm in loaded})
 
 
 def median_run(results: Results, arm: str) -> Run | None:
@@ -46,10 +49,16 @@ def median_run(results: Results, arm: str) -> Run | None:
     return ordered[(len(ordered) - 1) // 2] if ordered else None
 
 
-def read_sample(run: Run) -> dict[str, np.ndarray]:
-    """The kept tiles: sar (N, H, W), fake and real (N, H, W, 3) uint8, names (N,)."""
-    with np.load(run.samples, allow_pickle=False) as arrays:
-        return {key: arrays[key] for key in ("sar", "fake", "real", "names")}
+def read_sample(run: Run) -> dict[str, np.ndarray] | None:
+    """The kept tiles: sar (N, H, W), fake and real (N, H, W, 3) uint8, names (N,).
+
+    None where the file is damaged, or holds more than numbers and text.
+    """
+    try:
+        with np.load(run.samples, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in ("sar", "fake", "real", "names")}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
 
 
 def _draw(strips: list[tuple[str, np.ndarray]]) -> bytes:

@@ -61,7 +61,10 @@ def tile_scores(path: Path | None, metric: str) -> dict[str, float]:
 def _failing(run: Run, metric: Metric) -> tuple[int, Failing] | None:
     """The worst kept tile with a finite score, by its place among the kept."""
     scores = {tile: value for tile, value in tile_scores(run.scores, metric.name).items() if math.isfinite(value)}
-    names = [str(name) for name in read_sample(run)["names"]]
+    sample = read_sample(run)
+    if sample is None:
+        return None
+    names = [str(name) for name in sample["names"]]
     kept = [name for name in names if name in scores]
     if not kept:
         return None

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ablate import events
@@ -43,11 +43,14 @@ def write(folder: Path, text: str = STUDY) -> Path:
     return path
 
 
-def ablate(*arguments: object, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end in `cwd`."""
+def ablate(
+    *arguments: object, cwd: Path, timeout: float = 300, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end in `cwd`, with `more` in its environment."""
+    environ = environment() | dict(more or {})
     return subprocess.run(
-        _command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout
-    )
+        _command(*arguments), cwd=cwd, env=environ, capture_output=True, text=True, timeout=timeout
+    )  # fmt: skip
 
 
 def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:

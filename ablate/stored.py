@@ -1,0 +1,85 @@
+"""What a study's folder holds as JSON, checked at the door: a disk, an editor or a stranger may have changed it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ablate.problems import shown
+from ablate.records import SLUG, StudyFolder, TrialFolder
+
+MAX_BYTES = 256 * 2**20
+REMEDY = "put it back from a copy, or move it away: `ablate run` with the study's file writes it anew"
+KINDS = {"name": str, "hash": str, "metric": dict, "arms": list, "seeds": list, "data": dict}
+ARM = {"name": str}
+SPEC = {"id": str, "recipe": dict, "seed": int, "ranks": int, "threads": int, "device": str, "data": str}
+CELL = {"arm": str, "seed": int, "trial": str}
+
+
+class Damaged(Exception):
+    """A file of a study's folder isn't what ablate wrote there."""
+
+
+def read_plan(folder: StudyFolder) -> dict[str, Any]:
+    """The study's plan. Raises Damaged for it, and for what else of the folder is read beside it."""
+    read_cells(folder)
+    plan = read_mapping(folder.plan)
+    _check(folder.plan, "", plan, KINDS)
+    _check_each(folder.plan, "arms", plan, ARM)
+    if plan.get("search"):
+        _check(folder.plan, "search", plan["search"], {"trials": int})
+    for beside in (folder.data, folder.provenance, folder.race):
+        if beside.exists():
+            read_mapping(beside)
+    return plan
+
+
+def read_cells(folder: StudyFolder) -> list[dict[str, Any]]:
+    """The planned cells: arm, seed, and the trial whose folder is read. Raises Damaged."""
+    plan = read_mapping(folder.plan)
+    _check(folder.plan, "", plan, {"cells": list})
+    _check_each(folder.plan, "cells", plan, CELL)
+    for cell in plan["cells"]:
+        if not SLUG.fullmatch(cell["trial"]) or ".." in cell["trial"]:  # it becomes a path
+            raise Damaged(f"{folder.plan}: damaged: {shown(cell['trial'])} is no id of a trial; {REMEDY}")
+    return plan["cells"]
+
+
+def read_spec(folder: TrialFolder) -> dict[str, Any]:
+    """The specification of a trial. Raises Damaged."""
+    spec = read_mapping(folder.spec).get("spec")
+    _check(folder.spec, "spec", spec, SPEC)
+    return spec
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The JSON mapping in a file. Raises Damaged."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise Damaged(f"{path}: damaged: larger than {MAX_BYTES // 2**20} MiB; {REMEDY}")
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
+        said = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "not text"
+        raise Damaged(f"{path}: damaged: not JSON ({said}); {REMEDY}") from None
+    if not isinstance(found, dict):
+        raise Damaged(f"{path}: damaged: expected a mapping, found {shown(found)}; {REMEDY}")
+    return found
+
+
+def _check(path: Path, where: str, found: Any, kinds: Mapping[str, type]) -> None:
+    if not isinstance(found, dict):
+        raise Damaged(f"{path}: damaged: {where}: expected a mapping, found {shown(found)}; {REMEDY}")
+    for key, kind in kinds.items():
+        if not isinstance(found.get(key), kind):
+            place = ".".join(filter(None, (where, key)))
+            raise Damaged(f"{path}: damaged: {place}: expected {_WORDS[kind]}, found {shown(found.get(key))}; {REMEDY}")
+
+
+def _check_each(path: Path, key: str, document: Mapping[str, Any], kinds: Mapping[str, type]) -> None:
+    for at, entry in enumerate(document[key]):
+        _check(path, f"{key}[{at}]", entry, kinds)
+
+
+_WORDS = {str: "text", int: "a whole number", dict: "a mapping", list: "a list"}
