@@ -45,7 +45,7 @@ def worst(results: Results, arms: tuple[str, ...]) -> Worst | None:
         found = _failing(run, results.metric) if run else None
         if found:
             place, tiles[arm] = found
-            strips.append((f"{short(arm, 22)}: {tiles[arm].value:.4g}", _strip(run, place)))
+            strips.append((f"{short(arm, 26)}: {results.metric.label} {tiles[arm].value:.4g}", _strip(run, place)))
     return Worst(_draw(strips), tiles) if strips else None
 
 
@@ -88,7 +88,7 @@ def _draw(strips: list[tuple[str, tuple[np.ndarray, np.ndarray]]]) -> bytes:
     columns = 2 if len(strips) > 1 else 1
     rows = -(-len(strips) // columns)
     side, title, foot = WIDTH / 8.4, 0.24, 0.5  # inches
-    limit = max(float(error.max()) for _, (_, error) in strips) or 1.0
+    limit = max(float(np.quantile(error, 0.99)) for _, (_, error) in strips) or 1.0  # a cloud would darken the rest
     with sheet(rows * (side + title) + foot) as figure:
         axes = canvas(figure)
         for index, (name, (pictures, error)) in enumerate(strips):
@@ -104,6 +104,6 @@ def _draw(strips: list[tuple[str, tuple[np.ndarray, np.ndarray]]]) -> bytes:
 
 def _error_scale(figure, shown) -> None:
     bar = figure.add_axes((0.3, 0.3 / figure.get_figheight(), 0.4, 0.09 / figure.get_figheight()))
-    figure.colorbar(shown, cax=bar, orientation="horizontal")
+    figure.colorbar(shown, cax=bar, orientation="horizontal", extend="max")
     bar.set_xlabel("error: mean absolute difference over bands, share of the full range", fontsize=7, labelpad=1)
     bar.tick_params(labelsize=7, length=2)

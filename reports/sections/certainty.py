@@ -123,9 +123,11 @@ def _factorial(page: Page) -> str:
 
 
 def _confirm(page: Page) -> str:
-    """Only a study that was run here can be repeated, and only where a few arms are left."""
+    """Only a study that was run here can be repeated; worth it where few arms are left and one is ahead of the base."""
     members = [arm for arm in page.analysis.ranking if arm in page.analysis.best_set and arm != page.analysis.baseline]
-    if not page.results.hash or page.results.confirmation or not 0 < len(members) <= MOST_CONFIRMED:
+    if not page.results.hash or page.results.confirmation or page.analysis.ranking[0] == page.analysis.baseline:
+        return ""
+    if not 0 < len(members) <= MOST_CONFIRMED:
         return ""
     return f"`ablate confirm` repeats {listed(members)} on fresh seeds and the test split."
 

@@ -50,7 +50,9 @@ def _deviations(page: Page) -> str:
 
 def _outcomes(page: Page) -> str:
     settled = len(page.due) - len(page.lost)
-    return f"{settled} of {count(len(page.due), 'trial')} ({count(page.results.cells, 'cell')} planned)"
+    twin = page.results.twin
+    again = f", {sum(not run.missing for run in twin)} of {len(twin)} of the A/A twin" if twin else ""
+    return f"{settled} of {count(len(page.due), 'trial')}{again} ({count(page.results.cells, 'cell')} planned)"
 
 
 def _reads(page: Page) -> str:

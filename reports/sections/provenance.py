@@ -30,7 +30,7 @@ def provenance(page: Page) -> str:
 
 def _cost(page: Page) -> str:
     """All attempts of all runs, those that came to nothing included."""
-    runs = [run for run in page.results.all_runs if run.result]
+    runs = [run for run in (*page.results.all_runs, *page.results.twin) if run.result]
     hours = sum(run.result.seconds for run in runs) / 3600
     lost = sum(run.result.seconds for run in runs if not run.done) / 3600
     if not hours:

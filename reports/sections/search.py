@@ -30,9 +30,9 @@ def search(page: Page) -> str:
         "## Search",
         _drawn(page.results, len(drawn)),
         _space(found["space"]),
-        "A search finds a winner. It does not say what made it win: drawn arms differ in many settings at once, and "
-        "the winner was picked because it scored well, so its score flatters it. Confirm it on fresh seeds, and put "
-        "the settings that seem to matter into a small factorial.",
+        "A search finds a recipe. It does not say what single settings do: drawn arms differ in many of them at once, "
+        "and the first was picked for its score, which flatters it. Confirm it on fresh seeds, and put the settings "
+        "that seem to matter into a small factorial.",
         _best(page),
         _front(page),
         *_importances(found),
@@ -133,4 +133,4 @@ def _importances(found: Mapping[str, Any]) -> Iterator[str]:
     rows = [[code(name), f"{facts['values'][name]:.2f}", f"{facts['decoys'][name]:.2f}"] for name in order]
     yield table(["parameter", "importance", "largest of its decoys"], rows, right=[1, 2])
     if facts["left_out"]:
-        yield f"Left out, because not every arm has them: {listed(facts['left_out'])}."
+        yield f"Left out, as not every arm has them: {listed(facts['left_out'])}."

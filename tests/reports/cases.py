@@ -157,12 +157,19 @@ def search(runs: Path) -> Path:
         objective = ("vanilla", "hinge")[random.integers(2)]
         rate, weight = 10 ** random.uniform(-4, -3), random.uniform(0, 20)
         name = f"s{index:03d}"
-        drawn[name] = {"optimizer.lr": f"{rate:.3g}", "objective": objective}
-        drawn[name] |= {"terms.ssim": f"{weight:.3g}"} if objective == "hinge" else {}
+        drawn[name] = {"optimizer.lr": float(f"{rate:.3g}"), "objective": objective}
+        drawn[name] |= {"terms.ssim": float(f"{weight:.3g}")} if objective == "hinge" else {}
         arms[name] = 17 - 2 * (np.log10(rate) + 3.5) ** 2 + 0.02 * weight * (objective == "hinge")
     space = {"optimizer.lr": {"low": 1e-4, "high": 1e-3, "log": True}, "objective": {"values": ["vanilla", "hinge"]},
              "terms.ssim": {"low": 0, "high": 20, "when": {"objective": ["hinge"]}}}  # fmt: skip
-    told = {"sampler": "random", "trials": 30, "seeds_per_arm": 3, "objectives": ["psnr", "gmsd"], "space": space}
+    told = {
+        "sampler": "random",
+        "trials": 30,
+        "seed": 0,
+        "seeds_per_arm": 3,
+        "objectives": ["psnr", "gmsd"],
+        "space": space,
+    }
     return study(runs, _scores(3, arms), design="search", search=told, drawn=drawn, tick=7.0)
 
 

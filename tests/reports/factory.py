@@ -53,7 +53,7 @@ def study(
     twin: Sequence[float] | None = None,
     data: Mapping | None = None,
     terms: Mapping[str, Sequence[str]] | None = None,
-    drawn: Mapping[str, Mapping[str, str]] | None = None,
+    drawn: Mapping[str, Mapping] | None = None,
     looks: Sequence[Mapping] | None = None,
     **plan,
 ) -> Path:
@@ -84,7 +84,10 @@ def study(
     }  # fmt: skip
     for arm in document["arms"]:
         arm |= {"terms": list(terms.get(arm["name"], ["l1"]))} if terms else {}
-        arm |= {"changes": dict(drawn[arm["name"]])} if arm["name"] in (drawn or {}) else {}
+        if arm["name"] in (drawn or {}):
+            own = drawn[arm["name"]]
+            arm |= {"sampled": dict(own), "changes": {key: str(value) for key, value in own.items()}}
+            arm["differences"] = {key: [None, value] for key, value in own.items()}
     if shuffle is not None:
         np.random.default_rng(shuffle).shuffle(document["cells"])
     folder.root.mkdir(parents=True)
