@@ -103,7 +103,7 @@ class Plan:
     def undrawn(self) -> int:
         """Cells of arms that a search has still to draw."""
         search = self.study.search
-        return (search.trials - len(self.drawn)) * len(self.study.seeds) if search else 0
+        return max(0, search.trials - len(self.drawn)) * len(self.study.seeds) if search else 0
 
     @property
     def num_trials(self) -> int:

@@ -110,7 +110,8 @@ def restored(plan: Plan, folder: StudyFolder) -> Plan:
     except Infeasible as error:
         said = f"holds a drawn arm that can't run any more: {error}; give the study another name (--set name=...)"
         raise StudyError([Problem(str(folder.plan), 0, 0, "", said)]) from None
-    return grown(plan, arms, before["properties"]["refused"])
+    asked = tuple(arm for arm in plan.arms if not arm.sampled)  # the plan may be one that was restored before
+    return grown(replace(plan, arms=asked, refused=()), arms, before["properties"]["refused"])
 
 
 def same_draws(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:

@@ -186,3 +186,15 @@ def test_the_twin_of_the_base_is_no_arm_of_the_search(tmp_path):
     driver = drive(plan_of(tmp_path, "aa=true"), tmp_path / "runs", InstantExecutor())
     assert [arm.name for arm in driver.plan.arms][:3] == ["base", "aa", "s001"] and len(driver.plan.drawn) == 8
     assert driver.plan.num_trials == len(driver.plan.cells) == 20
+
+
+@pytest.mark.parametrize("lives", [3, 7, None])
+def test_a_plan_is_restored_from_what_is_on_disk_however_often(tmp_path, lives):
+    folder = StudyFolder(tmp_path / "runs", "found")
+    try:
+        drive(plan_of(tmp_path), tmp_path / "runs", InstantExecutor(lives=lives))
+    except Killed:
+        pass
+    once = restored(plan_of(tmp_path), folder)
+    assert once.drawn and restored(once, folder) == once
+    assert json.loads(json.dumps(once.to_json())) == written(tmp_path / "runs")
