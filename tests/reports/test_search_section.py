@@ -51,7 +51,7 @@ def test_a_search_is_reported_with_its_space_its_best_and_what_it_cannot_say(tmp
     text = search(page_of(tmp_path))
     assert "3 arms of 3 were drawn, independently of each other, each on 4 seeds" in text
     assert "in steps of" in text and "log scale" in text and "(where `objective.name` is `vanilla`)" in text
-    assert "does not say what made it win" in text and "Confirm it on fresh seeds" in text
+    assert "does not say what single settings do" in text and "Confirm it on fresh seeds" in text
     rows = [line for line in text.splitlines() if line.startswith("| `s00")]
     assert rows[0].startswith("| `s001`") and len(rows) == 3 and "`0.0001`" in rows[0]
     assert text in markdown(page_of(tmp_path / "again"))
