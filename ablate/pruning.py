@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import optuna
 
 STARTUP_RUNS = 4  # finished runs before the median says anything
+WARM_UP = 1 / 3  # of the budget, in which the median stops nobody: GANs often look worse before they look better
 REDUCTION = 3  # of the halving pruners, Optuna's own
 
 
@@ -96,7 +97,7 @@ def _pruner(name: str, first: int, last: int) -> optuna.pruners.BasePruner:
     from optuna import pruners
 
     if name == "median":
-        return pruners.MedianPruner(n_startup_trials=STARTUP_RUNS)
+        return pruners.MedianPruner(n_startup_trials=STARTUP_RUNS, n_warmup_steps=int(WARM_UP * last))
     if name == "hyperband":
         return pruners.HyperbandPruner(min_resource=first, max_resource=last, reduction_factor=REDUCTION)
     return pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=REDUCTION)

@@ -71,8 +71,9 @@ def test_replayed_from_results_the_next_decision_is_the_same(name):
 def test_a_step_counts_once_and_none_after_the_decision():
     made = pruning("median")
     play(made, {run: values for run, values in RUNS.items() if run.startswith("good")})
-    assert made.judge("bad", 10, 0.9)
-    assert not made.judge("bad", 10, 0.9) and not made.judge("bad", 20, 0.9)
+    assert not made.judge("bad", 10, 0.9) and not made.judge("bad", 20, 0.9), "a third of the budget is left alone"
+    assert made.judge("bad", 40, 0.9)
+    assert not made.judge("bad", 40, 0.9) and not made.judge("bad", 50, 0.9)
 
 
 def test_the_last_evaluation_is_never_pruned_away():
