@@ -9,13 +9,13 @@ from typing import Any
 from ablate import events
 from ablate.lock import is_held
 from ablate.records import Status, StudyFolder, TrialFolder
-from ablate.stored import read_plan
+from ablate.stored import read_outline
 
 
 def study_status(runs: Path, name: str) -> dict[str, Any]:
     """Study, state (running, finished or stopped), counts of cells, and each trial."""
     folder = StudyFolder(runs, name)
-    plan = read_plan(folder)
+    plan = read_outline(folder)
     cells = plan["cells"]
     alive = is_held(folder.lock)
     trials = {cell["trial"]: _trial(folder.trial(cell["trial"]), alive) for cell in cells}
@@ -32,9 +32,10 @@ def study_status(runs: Path, name: str) -> dict[str, Any]:
 
 def _undrawn(plan: dict[str, Any]) -> int:
     """Cells of arms that a search has still to draw."""
-    search = plan.get("search")
+    if not (search := plan.get("search")):
+        return 0
     drawn = sum("sampled" in arm for arm in plan["arms"])
-    return (search["trials"] - drawn) * len(plan["seeds"]) if search else 0
+    return (search["trials"] - drawn) * len(plan["seeds"])
 
 
 def _trial(folder: TrialFolder, driver_alive: bool) -> dict[str, Any]:

@@ -24,15 +24,22 @@ class Damaged(Exception):
 
 def read_plan(folder: StudyFolder) -> dict[str, Any]:
     """The study's plan. Raises Damaged for it, and for what else of the folder is read beside it."""
-    read_cells(folder)
-    plan = read_mapping(folder.plan)
+    plan = read_outline(folder)
     _check(folder.plan, "", plan, KINDS)
     _check_each(folder.plan, "arms", plan, ARM)
-    if plan.get("search"):
-        _check(folder.plan, "search", plan["search"], {"trials": int})
     for beside in (folder.data, folder.provenance, folder.race):
         if beside.exists():
             read_mapping(beside)
+    return plan
+
+
+def read_outline(folder: StudyFolder) -> dict[str, Any]:
+    """The plan as far as it says what is run: cells, and how many arms a search draws. Raises Damaged."""
+    read_cells(folder)
+    plan = read_mapping(folder.plan)
+    if plan.get("search"):
+        _check(folder.plan, "", plan, {"arms": list, "seeds": list, "search": dict})
+        _check(folder.plan, "search", plan["search"], {"trials": int})
     return plan
 
 

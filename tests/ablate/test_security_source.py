@@ -19,8 +19,10 @@ NETWORK = {
 }  # fmt: skip
 # Nobody passes the environment on but to a process of ours; each reads a name, or sets one.
 ENVIRONMENT = {
-    "ablate/executor.py", "ablate/machine.py", "ablate/mlflow_store.py", "ablate/start.py", "trainers/entry.py",
-    "trainers/launcher.py", "trainers/ranks.py", "trainers/weightfiles.py",
+    "ablate/executor.py", "ablate/failpoints.py", "ablate/machine.py", "ablate/mlflow_store.py",
+    "ablate/readers/experiment.py", "ablate/readers/sources.py", "ablate/start.py", "trainers/entry.py",
+    "trainers/lastwords.py", "trainers/launcher.py", "trainers/ranks.py", "trainers/watchdog.py",
+    "trainers/weightfiles.py",
 }  # fmt: skip
 
 
