@@ -34,20 +34,32 @@ SCHEMA_FILE = Path(reports.__file__).parent / "report.schema.json"
 CLAIMS = re.compile(r"^(better|worse)")
 
 
+class Lazy(dict):
+    """Makes a case's value when it is first asked for: a worker of the tests pays for what it runs alone."""
+
+    def __init__(self, make):
+        self._make = make
+
+    def __missing__(self, case: str):
+        self[case] = self._make(case)
+        return self[case]
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Page]:
-    """The page of every case, with its figures."""
-    found = {}
-    for name, case in CASES.items():
-        results = load(case(tmp_path_factory.mktemp(name)))
-        found[name] = compose(results, analyse_results(results))
-    return found
+    """The page of a case, with its figures."""
+
+    def page(case: str) -> Page:
+        results = load(CASES[case](tmp_path_factory.mktemp(case)))
+        return compose(results, analyse_results(results))
+
+    return Lazy(page)
 
 
 @pytest.fixture(scope="module")
 def written(pages) -> dict[str, dict[str, bytes]]:
-    """The report files of every case."""
-    return {name: files(page) for name, page in pages.items()}
+    """The report files of a case."""
+    return Lazy(lambda case: files(pages[case]))
 
 
 @pytest.mark.parametrize("case", CASES)
