@@ -66,6 +66,11 @@ class Run:
         """No outcome yet: still to be run, or lost to the machine."""
         return self.outcome in (WAITING, UNFINISHED) or (self.outcome == Status.failed and not self.failed_by_itself)
 
+    @property
+    def spared(self) -> bool:
+        """A race stopped the arm before this run began."""
+        return self.outcome == Status.stopped and (self.result is None or not self.result.curves)
+
     def score(self, metric: str) -> float:
         """Final value on the split that the study is read on; NaN unless the run is done and has it."""
         return self.result.final(metric, self.split) if self.done and self.result else float("nan")

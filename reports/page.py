@@ -66,7 +66,9 @@ class Page:
     @cached_property
     def due(self) -> tuple[Run, ...]:
         """The runs that ought to have an outcome: all but those that a race spared."""
-        return tuple(run for run in self.results.all_runs if not (run.missing and run.arm in self.analysis.stopped))
+        stopped = self.analysis.stopped
+        return tuple(run for run in self.results.all_runs
+                     if not (run.spared or (run.missing and run.arm in stopped)))  # fmt: skip
 
     @cached_property
     def lost(self) -> tuple[Run, ...]:

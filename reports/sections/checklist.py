@@ -41,7 +41,7 @@ def _deviations(page: Page) -> str:
     counts = {
         "missing": len(page.lost),
         "failed and not in the fit": sum(run.failed_by_itself for run in runs),
-        "stopped early and not in the fit": sum(run.outcome == Status.stopped for run in runs),
+        "stopped early and not in the fit": sum(run.outcome == Status.stopped and not run.spared for run in runs),
         "spared by the race": len(runs) - len(page.due),
     }
     parts = [f"{number} {what}" for what, number in counts.items() if number]

@@ -88,7 +88,7 @@ def _members(arms: list[str], *, most: bool) -> str:
 
 
 def _counts(page: Page) -> str:
-    runs = [run for run in page.results.all_runs if run.result]
+    runs = [run for run in page.due if run.result]
     pathologies = sorted({flag for run in runs for flag in run.flags})
     if not pathologies:
         judged = [run for run in runs if not _unjudged(run)]

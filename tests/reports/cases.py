@@ -177,7 +177,7 @@ def racing(runs: Path) -> Path:
     """Two arms that a race stopped after three of eight seeds."""
     scores = _scores(8, ARMS | {"a=1": 15.0, "b=2": 15.2})
     for arm in ("a=1", "b=2"):
-        scores[arm][3:] = [None] * 5
+        scores[arm][3:] = ["spared"] * 5  # their remaining cells have that outcome
     stopped = dict.fromkeys(("a=1", "b=2"), "left the best set at look 1 of 3")
     return study(runs, scores, looks=[{"after": 3, "stopped": stopped}, {"after": 5, "stopped": {}}])
 

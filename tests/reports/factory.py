@@ -136,6 +136,10 @@ ENDS = {
 
 def _trial(trial: TrialFolder, score, metric: Mapping, flag, *, seed: int, more, readings: int, tick: float) -> None:
     trial.root.mkdir(parents=True)
+    if score == "spared":  # by a race: the driver writes the end of what never starts
+        writer = EventWriter(trial.events, clock=lambda: 0.0)
+        writer.append(Ended, step=0, images=0, status="stopped", why="race: left the best set")
+        return writer.close()
     times = count(0.0, tick)
     writer = EventWriter(trial.events, clock=lambda: next(times))
     writer.append(Started, world_size=2, threads=1, device="cpu", versions={"torch": "2.13"})

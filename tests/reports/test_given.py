@@ -32,7 +32,7 @@ def exported(results) -> pandas.DataFrame:
 def asked_of(results) -> Asked:
     penalty = results.references.get("mean_colour", {}).get(results.metric.name)
     return Asked(results.name, results.metric, results.baseline, also=results.also,
-                 smallest_effect=results.smallest_effect, penalty=penalty)  # fmt: skip
+                 smallest_effect=results.smallest_effect, penalty=penalty, family=results.family)  # fmt: skip
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "not_begun"])
