@@ -99,6 +99,8 @@ def make_folder(path: Path) -> None:
     """Make a folder and those above it, durably."""
     if path.is_dir():
         return
+    if path.parent.exists() and not path.parent.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
     make_folder(path.parent)
     with naming(path):
         path.mkdir(exist_ok=True)

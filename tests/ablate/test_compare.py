@@ -19,9 +19,12 @@ FORBIDDEN = [r"\btrends?\b", r"marginal", r"\bsignifican", r"no effect", r"±", 
              r"\bcaus", r"\bnan\b", r"\bNone\b"]  # fmt: skip
 
 
-def make(tmp_path, name: str, scores=None, **plan):
+def make(tmp_path, name: str, scores=None, data=None, **plan):
+    """A study's folder; `data` are the facts of its data in the plan."""
     root = study(tmp_path / "runs", scores or table(ARMS, 4), name=name,
                  **{"base": BASE, "provenance": PROVENANCE} | plan)  # fmt: skip
+    if data:
+        edit(root, lambda document: document.update(data=data))
     return root
 
 
