@@ -44,7 +44,9 @@ def test_a_search_draws_its_arms_and_runs_each_on_every_seed_beside_the_base(tmp
     assert document["arms"][1]["differences"] and document["search"]["seeds_per_arm"] == 2
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [
+    name if name in ("tpe", "random") else pytest.param(name, marks=pytest.mark.slow) for name in SAMPLERS
+])  # fmt: skip
 def test_killed_at_any_trial_and_resumed_a_search_draws_the_same_arms_and_runs_nothing_twice(tmp_path, sampler):
     whole = InstantExecutor()
     drive(plan_of(tmp_path, sampler=sampler), tmp_path / "whole", whole)
