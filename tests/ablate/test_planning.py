@@ -202,8 +202,8 @@ def test_what_is_left_out_and_the_alias_table_are_printed(make, tmp_path):
 
 
 def test_the_smallest_effect_of_interest_is_set_beside_what_shows(make, tmp_path):
-    plan = make(sets=["metric.smallest_effect=0.009"])
-    assert "the smallest effect of interest, 0.009, shows from 4 seeds on" in describe(plan, facts(plan, tmp_path))
+    plan = make(sets=["metric.smallest_effect=0.0098"])
+    assert "the smallest effect of interest, 0.0098, shows from 4 seeds on" in describe(plan, facts(plan, tmp_path))
     plan = make(sets=["metric.smallest_effect=0.0001"])
     assert "0.0001, needs more than 10 seeds to show" in describe(plan, facts(plan, tmp_path))
 
