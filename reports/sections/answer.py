@@ -199,8 +199,15 @@ def _disagreement(page: Page) -> str:
     said = ", ".join(f"{escape(metric.label)} {found[metric.name]:+.2f}" for metric in against)
     return (
         f"**Metrics disagree.** Arms that stand high on {escape(page.results.metric.label)} stand rather low on others "
-        f"(rank correlation of the means: {said}): which arm looks best depends on the metric."
+        f"(rank correlation of the means: {said}): which arm looks best depends on the metric.{_chance(page)}"
     )
+
+
+def _chance(page: Page) -> str:
+    """Said where no arm stands apart: then the order of the means may be chance."""
+    claimed = any(effect.verdict in verdicts.CLAIMS for effect in page.analysis.effects)
+    label = escape(page.results.metric.label)
+    return "" if claimed else f" On {label} no arm stands apart, so this may be chance."
 
 
 def _stability(page: Page) -> str:
