@@ -19,6 +19,7 @@ from typing import Any
 
 from ablate import importances, machine, startfiles, testreads
 from ablate.design import BASE
+from ablate.disk import remove_leftovers
 from ablate.display import Display
 from ablate.driver import Driver, Interrupt, counts
 from ablate.executor import LocalExecutor
@@ -98,6 +99,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
     with hold(folder.lock):
         began, interrupt = time.time(), Interrupt()
         interrupt.install()
+        remove_leftovers(folder.root)  # of a driver or a rank that was killed while it wrote
         plan = restored(plan, folder)
         check_plan(plan, folder, extend=extend)
         log_into(folder.log)

@@ -114,7 +114,8 @@ def _stopped(page: Page) -> str:
         return ""
     side = "low" if page.analysis.goal == "max" else "high"
     rows = [
-        [code(name), f"stopped after n={one.after}, biased {side}", page.numbers.value(one.mean),
+        [code(name), f"stopped after n={one.after}, biased {side}" if one.after else "stopped before any run ended",
+         page.numbers.value(one.mean),
          escape(one.why) or NOTHING, change(page.arm(name), page.results.arms)]
         for name, one in stopped.items()
     ]  # fmt: skip

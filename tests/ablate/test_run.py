@@ -52,8 +52,11 @@ def test_a_finished_study_is_found_finished_and_its_report_has_the_same_bytes(wh
         (folder.report / "table.csv").read_bytes(),
         {p: p.stat().st_mtime_ns for p in folder.root.glob("trials/*/*")},
     )
+    left = next(folder.root.glob("trials/*")) / ".spec.json.999999.partial"  # of a writer that was killed
+    left.write_text("{")
     again = studies.ablate("run", "tiny.yaml", cwd=folder.runs.parent)
     assert again.returncode == 0 and "4 trials: 4 done" in again.stdout
+    assert not left.exists()
     after = (
         (folder.report / "table.csv").read_bytes(),
         {p: p.stat().st_mtime_ns for p in folder.root.glob("trials/*/*")},
@@ -94,6 +97,7 @@ def test_a_study_grows_by_extend_and_keeps_what_has_run(whole, tmp_path):
     assert studies.mlflow_runs(folder) == {"parent": ["FINISHED"], **{cell: ["FINISHED"] for cell in cells}}
 
 
+@pytest.mark.slow
 def test_references_of_a_plan_that_never_ran_a_trial_are_scored_anew(whole, tmp_path):
     import shutil
 
@@ -183,6 +187,7 @@ def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_t
     assert_every_cell_ran_once(folder)
 
 
+@pytest.mark.slow
 def test_a_signal_that_the_caller_has_had_ignored_stays_ignored(tmp_path):
     """nohup: the terminal may go, the study goes on."""
     studies.write(tmp_path)

@@ -468,3 +468,9 @@ def test_a_tile_without_a_value_is_never_the_worst(tmp_path):
     shown = worst(load(root), ("base", "a=1")).tiles
     assert {one.tile for one in shown.values()} == {"scene_01/tile_1"}
     assert all(one.kept == 3 and one.scored == 18 for one in shown.values())
+
+
+def test_an_arm_that_was_cut_in_every_run_is_not_said_to_have_finished_any(tmp_path):
+    text = written(study(tmp_path, table(ARMS, 3) | {"f=6": ["stopped"] * 3, "g=7": [15.0, "stopped", "stopped"]}))
+    assert "| `f=6` | stopped before any run ended | – |" in text
+    assert "| `g=7` | stopped after n=1, biased low | 15.00 |" in text

@@ -57,7 +57,10 @@ def nth(point: str) -> int:
     return random.Random(point).randint(2, OFTEN[point]) if point in OFTEN else 1
 
 
-@pytest.mark.parametrize("rule", [f"{point}=kill@{n}" for point in WORKERS for n in sorted({1, nth(point)})])
+@pytest.mark.parametrize("rule", [
+    pytest.param(f"{point}=kill@{n}", marks=[pytest.mark.slow] if n > 1 else [])
+    for point in WORKERS for n in sorted({1, nth(point)})
+])  # fmt: skip
 def test_killed_at_a_point_a_trial_goes_on_to_the_same_numbers(undisturbed, tmp_path, rule):
     folder = jobs.alone(tmp_path, **SIZE)
     assert jobs.run(folder, failpoints=rule) == [jobs.KILLED]
