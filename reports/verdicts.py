@@ -19,6 +19,13 @@ ABOVE_SUM, BELOW_SUM = "together above their sum", "together below their sum"
 CLAIMS = (BETTER, WORSE, BETTER_SMALL, WORSE_SMALL, BETTER_WHEN_IT_TRAINS)
 
 
+def against(verdict: str, baseline: str) -> str:
+    """The verdict in a sentence: `better than BASELINE`, `equivalent to BASELINE`, what follows a comma at the end."""
+    head, comma, tail = verdict.partition(",")
+    first, *words = head.split(" ")
+    return " ".join([first, "to" if verdict == EQUIVALENT else "than", baseline, *words]) + comma + tail
+
+
 def judge(contrast: Contrast, *, goal: str, blocks: int, smallest_effect: float | None, fails_more: bool) -> str:
     """The verdict on one arm against the baseline; `blocks` counts the study's paired seeds."""
     if (short := _unsupported(contrast, blocks)) is not None:

@@ -120,11 +120,8 @@ def _group(page: Page, verdict: str) -> str:
     base, label = code(page.analysis.baseline), escape(page.results.metric.label)
     spans = [_estimate(page, effect) for effect in members[:4]]
     rest = f" and {len(members) - 4} more" if len(members) > 4 else ""
-    head, _, tail = verdict.partition(",")
-    against = "to" if verdict == verdicts.EQUIVALENT else "than"
-    first, *words = head.split(" ")
-    phrase = " ".join([first.capitalize(), against, base, *words]) + (f",{tail}" if tail else "")
-    return f"**{phrase}** on {label}: {'; '.join(spans)}{rest}."
+    phrase = verdicts.against(verdict, base)
+    return f"**{phrase[0].upper()}{phrase[1:]}** on {label}: {'; '.join(spans)}{rest}."
 
 
 def _estimate(page: Page, effect: Effect) -> str:

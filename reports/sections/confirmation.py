@@ -29,11 +29,7 @@ def _headline(found: Results, analysis: Analysis) -> str:
     for verdict in (*verdicts.CLAIMS, verdicts.EQUIVALENT):
         members = [effect.arm for effect in analysis.effects if effect.verdict == verdict]
         if members:
-            against = "to" if verdict == verdicts.EQUIVALENT else "than"
-            first, _, rest = verdict.partition(",")
-            head, *words = first.split(" ")
-            phrase = " ".join([head, against, base, *words]) + (f",{rest}" if rest else "")
-            said.append(f"{listed(members)} {'is' if len(members) == 1 else 'are'} {phrase}")
+            said.append(f"{listed(members)} {'is' if len(members) == 1 else 'are'} {verdicts.against(verdict, base)}")
     open_ones = [effect.arm for effect in analysis.effects if effect.verdict == verdicts.UNRESOLVED]
     if open_ones:
         said.append(f"{listed(open_ones)} cannot be told apart from {base}")
