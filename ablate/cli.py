@@ -20,6 +20,7 @@ from ablate.terminal import (
     Sets,
     StudyArgument,
     check_arguments,
+    check_environment,
     load,
     plain_errors,
     private,
@@ -305,6 +306,7 @@ def doctor(runs: Runs = RUNS, json: Json = False) -> None:
 
 def main() -> None:
     check_arguments(sys.argv[1:])
+    check_environment()
     app()
 
 

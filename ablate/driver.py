@@ -8,30 +8,35 @@ Optuna's storage and MLflow are brought up to date from the same lines.
 from __future__ import annotations
 
 import json
-import shutil
-import signal
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablate import outcome, race, racing, startfiles
-from ablate.events import Event, EventReader, Measured
-from ablate.executor import Executor, Handle
+from ablate.artifacts import remove_checkpoints, tidy
+from ablate.attempts import Attempts
+from ablate.events import Ended, Event, EventReader, Measured, Saved
+from ablate.executor import Executor, Handle, Outcome
+from ablate.failpoints import failpoint
+from ablate.interrupts import Interrupt
 from ablate.outcome import Next
 from ablate.plan import Plan
+from ablate.processes import evict
 from ablate.pruning import Pruning, prunable
 from ablate.race import Judge, Look
 from ablate.records import Cell, Status, StudyFolder, TrialResult, TrialSpec, write_atomically
+from ablate.referencing import score_references
 from ablate.searching import grow, worth_of_failures
 
 POLL_SECONDS = 0.05
 GRACE_SECONDS = 60  # for running trials to reach a boundary and checkpoint after Ctrl-C
+SILENCE_SECONDS = 60  # for the executor to say that a job is over whose trial has written its end
 
 
-class ReferencesFailed(RuntimeError):
-    """Mean colour and linear map could not be scored: the data or the environment is at fault."""
+class CannotGoOn(RuntimeError):
+    """This machine can run no trial any more; what has run is whole."""
 
 
 @dataclass
@@ -42,26 +47,7 @@ class Running:
     cells: tuple[Cell, ...]
     handle: Handle
     reader: EventReader
-    attempts: int
-
-
-@dataclass
-class Interrupt:
-    """Signals received. While trials run, the first asks them to checkpoint; any other ends everything at once."""
-
-    count: int = 0
-    patient: bool = False  # whether there is something that is worth a checkpoint
-
-    def install(self) -> None:
-        """Take the signals over, but for those that the caller has had ignored (nohup, background jobs)."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._receive)
-
-    def _receive(self, *_: object) -> None:
-        self.count += 1
-        if self.count > 1 or not self.patient:
-            raise KeyboardInterrupt
+    over: float | None = None  # when its end was read, on the driver's clock
 
 
 @dataclass
@@ -89,9 +75,9 @@ class Driver:
         self.ran = False  # whether a trial was started
         self.running: list[Running] = []
         self.waiting = deque(self._unfinished())
-        self.attempts: Counter[str] = Counter()
+        self.attempts = Attempts()
         try:
-            self._references()
+            score_references(self.plan, self.folder, self.executor, self.sleep)
             self.worth = worth_of_failures(self.plan, outcome.finished("references", self.folder.references))
             self.interrupt.patient = True
             self._loop()
@@ -124,6 +110,7 @@ class Driver:
 
     def _settled_before(self, id: str, result: TrialResult) -> None:
         """A kill may have come between the outcome and the projections: told again, it changes nothing."""
+        remove_checkpoints(self.folder.trial(id).checkpoints)  # a kill may have come before the worker did
         self.results[id] = result
         self._mirror(id, self.plan.cells_of(id))
         self.display.ended(self.plan.cells_of(id)[0], result)
@@ -136,7 +123,9 @@ class Driver:
 
     def _loop(self) -> None:
         asked_to_stop: float | None = None
-        while self.running or ((self.waiting or self.plan.undrawn) and not self.interrupt.count):
+        while self.running or (self._left() and not self.interrupt.count):
+            for id in self.attempts.rested(self.clock()):
+                self.waiting.appendleft(id)
             while not self.interrupt.count and self.executor.free() and (id := self._next()):
                 self._start(id)
             for running in list(self.running):
@@ -147,6 +136,10 @@ class Driver:
             if asked_to_stop is not None and self.clock() - asked_to_stop > GRACE_SECONDS:
                 return
             self.sleep(POLL_SECONDS)
+
+    def _left(self) -> bool:
+        """Whether there is anything to start, now or later."""
+        return bool(self.waiting or self.attempts.resting or self.plan.undrawn)
 
     def _ask_to_stop(self) -> None:
         """The flags come before the word: the terminal may be what has gone."""
@@ -165,6 +158,8 @@ class Driver:
             after = racing.due(self.plan, self.looks, self.waiting[0]) if self.waiting else None
             if self.waiting and after is None:
                 return self.waiting.popleft()
+            if self.attempts.resting:  # draws and looks take in what it will amount to
+                return None
             if self.plan.undrawn:
                 self._draw()
             elif racing.complete(self.plan, self.looks, after, self.results):
@@ -178,6 +173,7 @@ class Driver:
         known = len(self.plan.arms)
         self.plan = grow(self.plan, self.results, self.worth)
         write_atomically(self.folder.plan, json.dumps(self.plan.to_json(), indent=1))
+        failpoint("arm-drawn")
         for arm in self.plan.arms[known:]:
             self.ledger.add(arm.arm, arm.sampled)
             self.tracking.add(arm.arm)
@@ -185,7 +181,7 @@ class Driver:
         for cell in self.plan.cells:
             if cell.arm == self.plan.arms[-1].name and cell.trial in self.results:
                 self._mirror(cell.trial, [cell])  # a recipe that has run under another name
-        busy = {running.spec.id for running in self.running}
+        busy = {running.spec.id for running in self.running} | self.attempts.resting
         self.waiting = deque(id for id in self.plan.specs if id not in self.results and id not in busy)
 
     def _look(self, after: int) -> None:
@@ -193,6 +189,7 @@ class Driver:
         found = racing.look(self.plan, self.looks, after, self.results, self.worth, self.judge)
         self.looks = (*self.looks, found)
         race.record(self.folder, self.looks)
+        failpoint("look-recorded")
         arms = ", ".join(found.stopped) or "nobody"
         noun, left = self.plan.study.race.noun, len(found.kept)
         self.display.note(f"{noun}, after {after} seeds: {arms} stopped; arms that go on: {left}")
@@ -205,7 +202,7 @@ class Driver:
         """The outcome `stopped` of a trial that does not run, or not any more."""
         folder = self.folder.trial(id)
         self._write_spec(self.plan.specs[id], folder.spec)
-        outcome.evict(folder)
+        evict(folder.log)
         self.results[id] = outcome.record_stop(id, folder, why)
         self._mirror(id, self.plan.cells_of(id))
         self.display.skipped(self.results[id])
@@ -225,13 +222,14 @@ class Driver:
     def _start(self, id: str) -> None:
         spec, folder = self.plan.specs[id], self.folder.trial(id)
         self._write_spec(spec, folder.spec)
-        outcome.evict(folder)
+        evict(folder.log)
         outcome.clear(folder)
-        self.attempts[id] += 1
+        self.attempts.begin(id)
         self.ran = True
         cells = self.plan.cells_of(id)
         handle = self.executor.start("run", folder.root, ranks=spec.ranks, threads=spec.threads)
-        self.running.append(Running(spec, cells, handle, EventReader(folder.events), self.attempts[id]))
+        failpoint("trial-begun")
+        self.running.append(Running(spec, cells, handle, EventReader(folder.events)))
         for cell in cells:
             self.ledger.begin(cell)
             self.tracking.begin(cell, spec)
@@ -245,26 +243,45 @@ class Driver:
             document = {"spec": spec.to_json(), "metrics": list(self.plan.metrics), "cache": f"{cache}/{spec.data}"}
             document |= {"start": start} if start else {}
             write_atomically(path, json.dumps(document, indent=1))
+            failpoint("spec-written")
 
     def _advance(self, running: Running) -> None:
         ended = running.handle.poll()  # before reading: what was written by then is read below
         self._follow(running)
+        ended = ended or self._silent(running)
         if ended is None:
             return
         self.running.remove(running)
         id, folder = running.spec.id, self.folder.trial(running.spec.id)
-        settlement = outcome.settle(id, folder, ended, attempts=running.attempts)
+        settlement = outcome.settle(id, folder, ended, attempts=self.attempts.of(id))
         if settlement.next is Next.resume:
-            self.display.note(
-                f"{running.cells[0].arm} · seed {running.cells[0].seed}: {settlement.why}; taken up again"
-            )
-            self.waiting.appendleft(id)
+            seconds = self.attempts.rest(id, self.clock())
+            self._note(running, f"{settlement.why}; taken up again in {seconds:.0f} s")
+        elif settlement.next is Next.interrupted and not self.interrupt.count:
+            self.attempts.uncounted(id, self.clock())
+            self._note(running, "stopped from outside; taken up again")
         elif settlement.next is Next.fail:
             self._tell(running, outcome.record_failure(id, folder, settlement.why))
         elif settlement.next is Next.stop:
             self._tell(running, outcome.record_stop(id, folder, settlement.why))
         elif settlement.next is Next.settled:
+            tidy(folder)  # a worker may have been killed before it did
             self._tell(running, outcome.finished(id, folder))
+        elif settlement.next is Next.halt:
+            raise CannotGoOn(
+                f"{_name(running)}: {settlement.why}; resumed {outcome.RESUMES} times; what has run is whole: once that"
+                " is mended, the same command goes on from the last checkpoints"
+            )
+
+    def _silent(self, running: Running) -> Outcome | None:
+        """A job whose trial has written its end must be over: what starts it, is stuck."""
+        if running.over is None or self.clock() - running.over < SILENCE_SECONDS:
+            return None
+        running.handle.stop()
+        return Outcome(lost=True)
+
+    def _note(self, running: Running, said: str) -> None:
+        self.display.note(f"{_name(running)}: {said}")
 
     def _follow(self, running: Running) -> None:
         new = running.reader.new()
@@ -275,6 +292,10 @@ class Driver:
                 self.display.measured(running.cells[0], event)
                 self._report(running.cells, event)
                 self._prune(running.spec.id, event)
+            elif isinstance(event, Saved) and event.what == "checkpoint":
+                self.attempts.saved(running.spec.id, event.step)
+            elif isinstance(event, Ended):
+                running.over = self.clock()
 
     def _report(self, cells: tuple[Cell, ...], event: Measured) -> None:
         metric = self.plan.study.metric
@@ -287,6 +308,7 @@ class Driver:
         id = running.spec.id
         self.results[id] = result
         rest = running.reader.new()
+        failpoint("result-read")
         for cell in running.cells:
             self.ledger.finish(cell, result)
             self.tracking.follow(cell, rest)
@@ -295,28 +317,9 @@ class Driver:
         self.display.ended(running.cells[0], result)
         self._judged(id)
 
-    # -- predictors without training ------------------------------------------------------------
 
-    def _references(self) -> None:
-        """Score mean colour and linear map once, on the base's data. Raises ReferencesFailed."""
-        folder, base = self.folder.references, self.plan.specs[self.plan.cells[0].trial]
-        split = self.plan.study.metric.split
-        document = {"metrics": list(self.plan.metrics), "split": split, "cache": f"../../cache/{base.data}"}
-        wanted = json.dumps(document, indent=1)
-        if folder.spec.exists() and folder.spec.read_text() != wanted:
-            shutil.rmtree(folder.root)  # scored for a plan that never ran a trial: other data or metrics
-        for attempt in range(1, outcome.RESUMES + 2):
-            if outcome.finished("references", folder) is not None:
-                return
-            write_atomically(folder.spec, wanted)
-            outcome.clear(folder)
-            handle = self.executor.start("references", folder.root, ranks=1, threads=1)
-            while (ended := handle.poll()) is None:
-                self.sleep(POLL_SECONDS)
-            settlement = outcome.settle("references", folder, ended, attempts=attempt)
-            if settlement.next is Next.fail:
-                why = f"the reference predictors could not be scored: {settlement.why}"
-                raise ReferencesFailed(f"{why}; see {folder.log}")
+def _name(running: Running) -> str:
+    return f"{running.cells[0].arm} · seed {running.cells[0].seed}"
 
 
 def counts(plan: Plan, results: dict[str, TrialResult]) -> dict[str, int]:

@@ -13,13 +13,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
+from ablate import processes
+
 READY_SECONDS = 300  # for a launcher to load torch, on a busy or slow machine too
 STOP_SECONDS = 15  # from SIGTERM to SIGKILL; the launcher itself gives its ranks 10
+FROZEN_SECONDS = 30  # that a launcher may be stopped (SIGSTOP)
+DESERTED_SECONDS = 120  # that it may say nothing of a job none of whose ranks can be found
+LOOK_SECONDS = 2  # between looks at the processes
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,32 @@ class Executor(Protocol):
         """End everything that was started."""
 
 
+@dataclass
+class Stuck:
+    """Whether a launcher does its work no more: it was stopped, or its ranks have gone and it has not noticed.
+
+    Between two looks few seconds count, however many have passed: this process may have been frozen as well.
+    """
+
+    pid: int
+    log: Path | None = None  # of its job
+    clock: Callable[[], float] = time.monotonic
+    frozen: float = 0.0
+    deserted: float = 0.0
+    _last: float | None = None
+
+    def look(self) -> bool:
+        now = self.clock()
+        if self._last is not None and now - self._last < LOOK_SECONDS:
+            return False
+        passed = 0.0 if self._last is None else min(now - self._last, 2 * LOOK_SECONDS)
+        self._last = now
+        self.frozen = self.frozen + passed if processes.state(self.pid) in processes.STOPPED else 0.0
+        there = self.log is None or any(processes.speaking_into(self.log))
+        self.deserted = 0.0 if there else self.deserted + passed
+        return self.frozen > FROZEN_SECONDS or self.deserted > DESERTED_SECONDS
+
+
 class Launcher:
     """One launcher process and the job it is running, if any."""
 
@@ -70,9 +101,11 @@ class Launcher:
         )  # fmt: skip
         self._received = b""
         self.busy, self.ready, self._born = False, False, time.monotonic()
+        self._stuck = Stuck(self.process.pid)
 
     def send(self, job: Mapping[str, object]) -> None:
         self.busy = True
+        self._stuck = Stuck(self.process.pid, Path(str(job["folder"])) / "log.txt")
         try:
             self.process.stdin.write(json.dumps(job).encode() + b"\n")
             self.process.stdin.flush()
@@ -88,9 +121,12 @@ class Launcher:
                 return Outcome({int(rank): code for rank, code in reply["failures"].items()})
         if not self.ready and time.monotonic() - self._born > READY_SECONDS:
             raise CannotLaunch(f"the launcher has not become ready within {READY_SECONDS} s")
+        if self.ready and self._stuck.look():
+            self.process.kill()
+            self.process.wait()
         if self.process.poll() is not None:
             self.busy = False
-            if not self.ready:
+            if not self.ready and self.process.returncode > 0:  # by itself: it would do so again
                 raise CannotLaunch(f"the launcher ended with code {self.process.returncode} before its first job")
             return Outcome(lost=True)
         return None
@@ -119,6 +155,7 @@ class Launcher:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self.busy = False
         for pipe in (self.process.stdin, self.process.stdout):
             try:
                 pipe.close()

@@ -26,6 +26,19 @@ POINTS: dict[str, str] = {
     "file-written": "a new version of a file lies whole beside its place",
     "file-replaced": "it is in its place; the folder is not yet synced",
     "database-made": "a whole new database lies beside its place",
+    "study-written": "study.yaml is in place, plan.json is not",
+    "plan-written": "plan.json is in place",
+    "references-scored": "the job that scores references is over",
+    "arm-drawn": "plan.json holds a search's next arm, the stores do not",
+    "look-recorded": "a look of a race is on disk, what it stops goes on",
+    "spec-written": "a trial's spec.json is in place",
+    "trial-begun": "its job has been started, the stores do not know",
+    "run-created": "its MLflow run is there, without parameters",
+    "result-read": "its outcome has been read, the stores do not know",
+    "told": "Optuna knows its outcome",
+    "run-ended": "MLflow knows its outcome",
+    "failure-recorded": "the driver has written the end of a trial that failed or was stopped",
+    "put-aside": "the folder of a trial that is tried again has another name",
     "stream-opened": "the event stream is locked, a torn tail cut off",
     "event-appended": "an event is in the stream, not yet durable",
     "step": "an update has been made",
@@ -125,4 +138,9 @@ def failpoint(name: str) -> None:
             rule.reach()
 
 
-arm(os.environ.get(ENVIRONMENT, ""))
+def asked_for() -> str:
+    """The faults that the environment asks for, here and in all that is started from here; empty in normal use."""
+    return os.environ.get(ENVIRONMENT, "")
+
+
+arm(asked_for())

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.failpoints import failpoint
 from ablate.records import Arm, Cell, Status, TrialResult
 from ablate.searchspace import Parameter, Values, choice
 from ablate.sqlite import made_whole
@@ -119,6 +120,7 @@ class Ledger:
             for name, fact in _facts(result).items():
                 running.trial.set_user_attr(name, fact)
             self._tell(running.trial.number, result)
+            failpoint("told")
             del self._running[key(cell)]
 
     def retry(self, cell: Cell) -> None:

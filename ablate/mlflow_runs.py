@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.events import Event, Saved, read
+from ablate.failpoints import failpoint
 from ablate.ledger import key
 from ablate.mlflow_facts import Row, clipped, metric_name, milliseconds, parameters, rows, shown_as_text
 from ablate.mlflow_store import open_store, own_uid
@@ -166,6 +167,7 @@ class MlflowRuns:
         self._client.log_batch(run.info.run_id, tags=tags, synchronous=True)
         status = "FAILED" if result.status is Status.failed else "FINISHED"
         self._client.set_terminated(run.info.run_id, status, end_time=last)
+        failpoint("run-ended")
         self._refresh(key(cell))
 
     def _load(self) -> None:
@@ -206,6 +208,7 @@ class MlflowRuns:
                 tags={"ablate.study": self._folder.name, "ablate.uid": self._uid, **tags},
             )
             self._unsure = False
+            failpoint("run-created")
 
     def _refresh(self, cell: str) -> None:
         self._runs[cell] = self._client.get_run(self._run_id(cell))

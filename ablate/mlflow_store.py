@@ -69,7 +69,7 @@ def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:
     from mlflow import MlflowClient
 
     with _locked(folder):
-        if place := _sqlite_file(uri):
+        if place := sqlite_file(uri):
             made_whole(place, lambda beside: MlflowClient(tracking_uri=beside).search_experiments(max_results=1))
         client = MlflowClient(tracking_uri=uri)
         return client, _experiment(client, uri, folder)
@@ -122,7 +122,7 @@ def _locked(folder: StudyFolder) -> Iterator[None]:
         yield
 
 
-def _sqlite_file(uri: str) -> Path | None:
+def sqlite_file(uri: str) -> Path | None:
     """The file of a sqlite URI; None for any other store."""
     place = uri.removeprefix("sqlite:///").split("?")[0]
     return Path(place) if uri.startswith("sqlite:///") and place else None

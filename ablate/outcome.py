@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from ablate import events
+from ablate.artifacts import tidy
 from ablate.executor import Outcome
+from ablate.failpoints import failpoint
+from ablate.processes import UNSAID
 from ablate.records import Status, TrialFolder, TrialResult, write_atomically
 
-RESUMES = 5  # times that a trial is taken up again after the machine failed it
+RESUMES = 5  # times in a row, without a new checkpoint, that a trial is taken up again after the machine failed it
+FOLLOWING = (signal.SIGTERM, signal.SIGABRT)  # how ranks end after a peer has: by the launcher, or in gloo's own thread
 
 
 class Next(StrEnum):
@@ -25,6 +27,7 @@ class Next(StrEnum):
     stop = "stop"  # stopped for good, for the reason that stands in its flag
     resume = "resume"  # the machine's failure: again, from the last checkpoint
     fail = "fail"  # the arm's own failure, or the budget of resumptions is spent
+    halt = "halt"  # no trial can go on here, as on a full disk: the study ends, nothing is recorded
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,22 @@ class Settlement:
     why: str = ""
 
 
+@dataclass(frozen=True)
+class Cause:
+    """The last words of the rank that died first: later ones only say that a peer has gone."""
+
+    kind: str  # arm, data or machine
+    rank: int
+    type: str  # of the exception
+    message: str
+
+    @property
+    def words(self) -> str:
+        return f"rank {self.rank}: {self.type}: {self.message}"
+
+
 def settle(id: str, folder: TrialFolder, outcome: Outcome, *, attempts: int) -> Settlement:
-    """Read what the job left in its folder; `attempts` counts the jobs started for it, this one included.
+    """Read what the job left in its folder; `attempts` counts jobs since the last new checkpoint.
 
     The reason of a failure begins with its kind: `arm:` (an outcome like diverged), `data:` or `machine:`.
     """
@@ -44,13 +61,15 @@ def settle(id: str, folder: TrialFolder, outcome: Outcome, *, attempts: int) -> 
         return Settlement(Next.stop, why)
     if outcome.clean and folder.stop.exists():
         return Settlement(Next.interrupted)
-    kind, cause = earliest_error(folder)
-    if kind in ("arm", "data") and not _killed(outcome):
-        return Settlement(Next.fail, f"{kind}: {cause}")
+    cause = earliest_error(folder)
+    if cause and cause.kind in ("arm", "data") and not _killed(outcome):
+        return Settlement(Next.fail, f"{cause.kind}: {cause.words}")
     why = _machine_failure(outcome, cause)
-    if attempts > RESUMES:
-        return Settlement(Next.fail, f"machine: {why}; resumed {RESUMES} times")
-    return Settlement(Next.resume, why)
+    if attempts <= RESUMES:
+        return Settlement(Next.resume, why)
+    if _disk(outcome, cause):
+        return Settlement(Next.halt, why)
+    return Settlement(Next.fail, f"machine: {why}; resumed {RESUMES} times")
 
 
 def finished(id: str, folder: TrialFolder) -> TrialResult | None:
@@ -71,14 +90,20 @@ def stop_reason(folder: TrialFolder) -> str:
     return folder.stop.read_text() if folder.stop.exists() else ""
 
 
-def earliest_error(folder: TrialFolder) -> tuple[str, str] | tuple[None, None]:
-    """Kind and last words of the rank that died first: later ones only say that a peer has gone."""
-    documents = [json.loads(path.read_text()) for path in folder.root.glob("error.*.json")]
-    if not documents:
-        return None, None
-    first = min(documents, key=lambda document: document["time"])
-    message = (first["message"].splitlines() or [""])[0]
-    return first["kind"], f"rank {first['rank']}: {first['type']}: {message}"
+def earliest_error(folder: TrialFolder) -> Cause | None:
+    """What the rank that died first has said; None where no rank could say anything that is whole."""
+    found = [words for path in folder.root.glob("error.*.json") if (words := _last_words(path))]
+    return min(found, key=lambda each: each[0])[1] if found else None
+
+
+def _last_words(path: Path) -> tuple[float, Cause] | None:
+    """When, and what; None for a file that a full disk or a stranger has damaged."""
+    try:
+        words = json.loads(path.read_bytes())
+        message = (str(words["message"]).splitlines() or [""])[0]
+        return float(words["time"]), Cause(str(words["kind"]), int(words["rank"]), str(words["type"]), message)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def clear(folder: TrialFolder) -> None:
@@ -86,20 +111,6 @@ def clear(folder: TrialFolder) -> None:
     folder.stop.unlink(missing_ok=True)
     for path in folder.root.glob("error.*.json"):
         path.unlink()
-
-
-def evict(folder: TrialFolder) -> None:
-    """Kill what is left of an earlier attempt: a rank that was stopped can't see that its launcher has died.
-
-    Only a rank of this trial has the trial's log as its standard output.
-    """
-    log = str(folder.log.resolve())
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(process / "fd" / "1") == log:
-                os.kill(int(process.name), signal.SIGKILL)
-        except OSError:
-            continue  # it has ended, or is somebody else's
 
 
 def record_failure(id: str, folder: TrialFolder, why: str) -> TrialResult:
@@ -110,7 +121,7 @@ def record_failure(id: str, folder: TrialFolder, why: str) -> TrialResult:
 def record_stop(id: str, folder: TrialFolder, why: str) -> TrialResult:
     """Write the end of a trial that is stopped for good, started or not; an end that is there stands."""
     found = finished(id, folder) or _record(id, folder, Status.stopped, why)
-    shutil.rmtree(folder.checkpoints, ignore_errors=True)  # it is never taken up again
+    tidy(folder)
     return found
 
 
@@ -122,6 +133,8 @@ def _record(id: str, folder: TrialFolder, status: Status, why: str) -> TrialResu
     writer = events.EventWriter(folder.events, attempt=attempt)
     writer.append(events.Ended, step=so_far.steps, images=so_far.images, status=status.value, why=why)
     writer.close()
+    failpoint("failure-recorded")
+    tidy(folder)
     return events.fold(id, events.read(folder.events))
 
 
@@ -129,17 +142,30 @@ def put_aside(folder: TrialFolder) -> None:
     """Rename a failed trial's folder, so that its id can run again and nothing is lost."""
     taken = len(list(folder.root.parent.glob(f"{folder.root.name}.failed-*")))
     folder.root.rename(folder.root.with_name(f"{folder.root.name}.failed-{taken + 1}"))
+    failpoint("put-aside")
 
 
 def _killed(outcome: Outcome) -> bool:
-    return outcome.lost or any(code < 0 for code in outcome.failures.values())
+    """Whether something other than the trial ended a rank. What a rank says may then be what that did to it."""
+    return outcome.lost or any(code < 0 and -code not in FOLLOWING for code in outcome.failures.values())
 
 
-def _machine_failure(outcome: Outcome, cause: str | None) -> str:
+def _disk(outcome: Outcome, cause: Cause | None) -> bool:
+    return UNSAID in outcome.failures.values() or (cause is not None and cause.type == "DiskFull")
+
+
+def _machine_failure(outcome: Outcome, cause: Cause | None) -> str:
     if outcome.lost:
         return "the launcher died"
+    if cause and cause.type in ("Stalled", "DiskFull"):  # what follows is that others are ended
+        return cause.words
     killed = [(rank, -code) for rank, code in outcome.failures.items() if code < 0]
     if killed:
         rank, number = killed[0]
         return f"rank {rank} was ended by {signal.Signals(number).name}"
-    return cause or "the ranks ended without recording an end"
+    if cause:
+        return cause.words
+    unsaid = [rank for rank, code in outcome.failures.items() if code == UNSAID]
+    if unsaid:
+        return f"rank {unsaid[0]} could not write its last words: its disk is full or failing"
+    return "the ranks ended without recording an end"

@@ -17,25 +17,29 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from ablate import importances, machine, startfiles, testreads
+from ablate import failpoints, importances, machine, startfiles, testreads
 from ablate.design import BASE
 from ablate.disk import remove_leftovers
 from ablate.display import Display
-from ablate.driver import Driver, Interrupt, counts
+from ablate.driver import Driver, counts
 from ablate.executor import LocalExecutor
+from ablate.failpoints import failpoint
+from ablate.interrupts import Interrupt
 from ablate.ledger import Ledger
 from ablate.lock import hold
 from ablate.logs import log_into
-from ablate.mlflow_store import resolve, unknown_store
+from ablate.mlflow_store import resolve, sqlite_file, unknown_store
 from ablate.outcome import finished
 from ablate.pairing import unpaired
 from ablate.patches import differences
 from ablate.plan import Plan, PlannedArm, metric_facts
 from ablate.problems import Problem, StudyError, dotted
+from ablate.processes import evict
 from ablate.race import Judge, looks_of
 from ablate.records import Arm, Status, StudyFolder, TrialResult, TrialSpec, write_atomically
 from ablate.searchplan import base_values, only_adds, restored
-from ablate.stored import read_plan
+from ablate.sqlite import unsound
+from ablate.stored import Damaged, read_plan
 from ablate.tracking import Tracking
 from ablate.yamlfile import write_yaml
 from trainers.availability import caution, unavailable
@@ -99,10 +103,13 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
     with hold(folder.lock):
         began, interrupt = time.time(), Interrupt()
         interrupt.install()
-        remove_leftovers(folder.root)  # of a driver or a rank that was killed while it wrote
+        clear_away(folder)
         plan = restored(plan, folder)
         check_plan(plan, folder, extend=extend)
+        check_databases(plan, folder)
         log_into(folder.log)
+        if asked := failpoints.asked_for():
+            log.warning("faults are injected: %s", asked)
         executor = LocalExecutor(plan.slots, folder.log, devices=machine.gpus() if plan.device == "cuda" else ())
         try:
             if plan.undrawn or not all(finished(id, folder.trial(id)) for id in plan.specs):
@@ -171,6 +178,21 @@ def _searched(plan: Plan, arms: list[Arm]) -> dict[str, Any]:
 # -- before anything starts ---------------------------------------------------------------------
 
 
+def clear_away(folder: StudyFolder) -> None:
+    """End what a dead driver left alive (a stopped process can't see that it has died), then remove its half files."""
+    for place in (folder.root / "trials", folder.references.root, folder.log):
+        evict(place)
+    remove_leftovers(folder.root)
+
+
+def check_databases(plan: Plan, folder: StudyFolder) -> None:
+    """Raises Damaged for a database that SQLite's own check finds unsound."""
+    store = sqlite_file(resolve(plan.study.tracking.mlflow, folder) or "")
+    for path, rebuilt in ((folder.optuna, "the same command"), (store, f"`ablate sync {folder.name}`")):
+        if path and path.exists() and (found := unsound(path)):
+            raise Damaged(f"{found}; the trial folders are whole: move the file away, and {rebuilt} makes it anew")
+
+
 def check_machine(plan: Plan, runs: Path) -> None:
     """Raises CannotRun where the device, the disk or a permission would stop the study."""
     uri = resolve(plan.study.tracking.mlflow, StudyFolder(runs, plan.study.name)) or ""
@@ -227,7 +249,9 @@ def write_plan(plan: Plan, folder: StudyFolder) -> None:
     recipes = [arm.resolved.recipe for arm in plan.arms]
     text = startfiles.in_own_copies(plan.study.text, recipes, folder.cache, beside=folder.root)
     write_atomically(folder.study, write_yaml(text))
+    failpoint("study-written")
     write_atomically(folder.plan, json.dumps(document, indent=1))
+    failpoint("plan-written")
 
 
 def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:

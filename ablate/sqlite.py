@@ -12,6 +12,7 @@ from ablate.disk import make_folder, naming, sync_folder
 from ablate.failpoints import failpoint
 
 WAIT_SECONDS = 5  # for a writer that is at work
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def made_whole(path: Path, make: Callable[[str], None]) -> None:
@@ -40,13 +41,16 @@ def made_whole(path: Path, make: Callable[[str], None]) -> None:
 
 
 def unsound(path: Path) -> str | None:
-    """What SQLite's own check finds wrong with a database, or None. What a kill left half done is rolled back first."""
+    """What SQLite's own check finds wrong with a database, or None. What a kill left half done is rolled back first.
+
+    Nothing is said of one that a writer holds for longer than a few seconds.
+    """
     try:
         place = f"{path.absolute().as_uri()}?mode=rw"
         with closing(sqlite3.connect(place, uri=True, timeout=WAIT_SECONDS)) as database:
             found = [row[0] for row in database.execute("pragma integrity_check(3)")]
     except sqlite3.Error as error:
-        return f"{path}: {error}"
+        return None if getattr(error, "sqlite_errorcode", None) in BUSY else f"{path}: {error}"
     return None if found == ["ok"] else f"{path}: {'; '.join(found)}"
 
 

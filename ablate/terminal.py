@@ -41,11 +41,13 @@ RUNS = Path("runs")
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """People's own mistakes end in a sentence and an exit code, never in a traceback."""
-    from ablate.driver import ReferencesFailed
+    from ablate.disk import DiskFull
+    from ablate.driver import CannotGoOn
     from ablate.events import CorruptStream
     from ablate.executor import CannotLaunch
     from ablate.ledger import LedgerError
     from ablate.lock import Busy
+    from ablate.referencing import ReferencesFailed
     from ablate.run import CannotRun, Exit, StudyChanged
     from ablate.stored import Damaged
     from trainers.pairs import DataError
@@ -53,7 +55,7 @@ def plain_errors() -> Iterator[None]:
     codes: dict[type[Exception], Exit] = {
         **dict.fromkeys((StudyError, StudyChanged, DataError), Exit.usage),
         **dict.fromkeys((LedgerError, CorruptStream, Damaged), Exit.storage),
-        **dict.fromkeys((CannotRun, CannotLaunch, ReferencesFailed), Exit.environment),
+        **dict.fromkeys((CannotRun, CannotLaunch, CannotGoOn, ReferencesFailed, DiskFull), Exit.environment),
         Busy: Exit.busy,
     }
     try:
@@ -86,6 +88,18 @@ def check_arguments(arguments: Sequence[str]) -> None:
             said = f"{printable(argument)[:SHOWN]}: an argument holds a control character, or is not UTF-8"
             print(said, file=sys.stderr)
             raise SystemExit(2)
+
+
+def check_environment() -> None:
+    """Exit with code 2 where a variable of ours can't be followed, before any command runs."""
+    try:
+        import ablate.failpoints  # noqa: F401  # reads its own
+        from trainers.watchdog import Limits
+
+        Limits.from_environment()
+    except ValueError as error:
+        print(printable(str(error))[:SHOWN], file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def find_study(study: str, runs: Path) -> Path:

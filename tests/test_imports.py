@@ -13,7 +13,8 @@ import ablate
 import reports
 import trainers
 
-LEAVES = ["ablate.artifacts", "ablate.disk", "ablate.events", "ablate.failpoints", "ablate.records"]
+LEAVES = ["ablate.artifacts", "ablate.disk", "ablate.events", "ablate.failpoints", "ablate.processes",
+          "ablate.records"]  # fmt: skip
 WORKER_MODULES = {"ablate", *LEAVES}
 
 

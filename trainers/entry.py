@@ -13,11 +13,11 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from ablate.processes import UNSAID
 from ablate.records import TrialFolder
 from trainers import lastwords
 
 PR_SET_PDEATHSIG = 1
-UNSAID = os.EX_IOERR  # exit code of a rank whose disk is full, or worse
 
 
 def main(kind: str, folder: str, parent: int | None = None) -> None:

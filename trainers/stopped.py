@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ablate import processes
+
 TICK = 2.0  # seconds between looks
-STOPPED = ("T", "t")
 
 log = logging.getLogger(__name__)
 
@@ -23,29 +24,16 @@ log = logging.getLogger(__name__)
 class Stopped:
     """Counts how long each rank of a job has been stopped; a rank is a process whose output is the trial's log."""
 
-    def __init__(self, output: Path, *, limit: float, proc: Path = Path("/proc")):
-        self._output, self._limit, self._proc = str(output.resolve()), limit, proc
+    def __init__(self, output: Path, *, limit: float, proc: Path = processes.PROC):
+        self._output, self._limit, self._proc = output, limit, proc
         self._seconds: dict[int, float] = {}
 
     def tick(self, seconds: float) -> list[int]:
         """Pids that have now been stopped for longer than the limit, `seconds` after the last look."""
-        stopped = {pid for pid in self._ranks() if self._state(pid) in STOPPED}
+        ranks = processes.speaking_into(self._output, proc=self._proc)
+        stopped = {pid for pid in ranks if processes.state(pid, proc=self._proc) in processes.STOPPED}
         self._seconds = {pid: self._seconds.get(pid, 0.0) + seconds for pid in stopped}
         return sorted(pid for pid, total in self._seconds.items() if total > self._limit)
-
-    def _ranks(self) -> Iterator[int]:
-        for process in self._proc.glob("[0-9]*"):
-            try:
-                if os.readlink(process / "fd" / "1") == self._output:
-                    yield int(process.name)
-            except OSError:
-                continue  # it has ended, or is somebody else's
-
-    def _state(self, pid: int) -> str:
-        try:
-            return (self._proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return ""
 
 
 @contextmanager

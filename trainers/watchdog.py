@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
+from ablate import processes
 from ablate.records import TrialFolder
 from trainers import lastwords
 from trainers.lastwords import Stalled
@@ -23,6 +23,7 @@ from trainers.lastwords import Stalled
 ENVIRONMENT = "ABLATE_LIMITS"
 TICK = 0.5  # seconds between looks
 SLOWER = 20  # times the slowest update so far is no hang either
+TROUBLE = {"T": "is stopped", "t": "is stopped by a debugger"}  # by the kernel's letter
 SPEAK_SECONDS = 10  # for last words, on a disk that may be what hangs
 
 
@@ -122,13 +123,10 @@ class Process:
 
     def trouble(self, here: str | None = None) -> str:
         """`rank 1 (pid 7) is stopped`, or `is gone`; empty where it runs or can't be seen from here."""
-        if self.host != (here or os.uname().nodename) or not Path("/proc/self/stat").exists():
+        if self.host != (here or os.uname().nodename) or not (processes.PROC / "self" / "stat").exists():
             return ""
-        try:
-            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            state = "X"
-        words = {"T": "is stopped", "t": "is stopped by a debugger", "Z": "is gone", "X": "is gone"}.get(state)
+        found = processes.state(self.pid)
+        words = "is gone" if found in processes.GONE else TROUBLE.get(found)
         return f"rank {self.rank} (pid {self.pid}) {words}" if words else ""
 
 

@@ -9,6 +9,7 @@ import pytest
 from ablate import events, outcome
 from ablate.executor import Outcome
 from ablate.outcome import RESUMES, Next
+from ablate.processes import UNSAID
 from ablate.records import Status, TrialFolder
 
 KILLED = Outcome({1: -9})
@@ -56,6 +57,54 @@ def test_a_clean_exit_without_an_end_is_the_machines_failure(folder):
 def test_a_killed_rank_is_the_machines_failure_also_when_its_peer_leaves_last_words(folder):
     last_words(folder, 0, 1.0, "machine", "Connection closed by peer")
     assert settle(folder, KILLED) == (Next.resume, "rank 1 was ended by SIGKILL")
+
+
+@pytest.mark.parametrize("code", [-15, -6])
+def test_what_an_arms_own_failure_does_to_its_peers_does_not_hide_it(folder, code):
+    last_words(folder, 0, 1.0, "arm", "no power iteration today")
+    why = "arm: rank 0: RuntimeError: no power iteration today"
+    assert settle(folder, Outcome({0: 1, 1: code})) == (Next.fail, why)
+
+
+def test_what_a_rank_says_after_its_peer_was_killed_is_not_held_against_the_arm(folder):
+    last_words(folder, 0, 1.0, "arm", "an error that nobody knows")
+    assert settle(folder, Outcome({0: 1, 1: -9})) == (Next.resume, "rank 1 was ended by SIGKILL")
+
+
+@pytest.mark.parametrize("type", ["Stalled", "DiskFull"])
+def test_a_hang_or_a_full_disk_is_named_though_the_launcher_then_killed_a_rank(folder, type):
+    words = {"time": 1.0, "rank": 0, "kind": "machine", "type": type, "message": "so it was"}
+    folder.error(0).write_text(json.dumps(words))
+    assert settle(folder, KILLED) == (Next.resume, f"rank 0: {type}: so it was")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"time": "late"}', "\xff", '{"time": 1, "rank": 0}'])
+def test_last_words_that_are_not_whole_are_passed_over(folder, text):
+    last_words(folder, 1, 2.0, "machine", "Connection closed by peer")
+    folder.error(0).write_bytes(text.encode("latin-1"))
+    assert settle(folder, RAISED) == (Next.resume, "rank 1: RuntimeError: Connection closed by peer")
+
+
+def test_a_rank_that_could_not_write_its_last_words_is_said_to_have_met_a_full_disk(folder):
+    following, why = settle(folder, Outcome({1: UNSAID}))
+    assert following is Next.resume and why == "rank 1 could not write its last words: its disk is full or failing"
+
+
+def test_a_disk_that_stays_full_ends_the_study_and_is_no_trials_failure(folder):
+    full = {"time": 1.0, "rank": 0, "kind": "machine", "type": "DiskFull", "message": "disk full: x: 0.1 MB are left"}
+    folder.error(0).write_text(json.dumps(full))
+    assert settle(folder, RAISED, attempts=RESUMES)[0] is Next.resume
+    assert settle(folder, RAISED, attempts=RESUMES + 1)[0] is Next.halt
+    folder.error(0).unlink()
+    assert settle(folder, Outcome({0: UNSAID}), attempts=RESUMES + 1)[0] is Next.halt
+
+
+def test_a_recorded_end_keeps_no_checkpoint(folder):
+    folder.checkpoints.mkdir()
+    for name in ("manifest.json", "step-00000003.pt", "generator.pt"):
+        (folder.checkpoints / name).write_text("x")
+    outcome.record_failure("abc", folder, "arm: it broke")
+    assert [path.name for path in folder.checkpoints.iterdir()] == ["generator.pt"]
 
 
 def test_a_lost_launcher_is_the_machines_failure(folder):

@@ -111,9 +111,10 @@ def test_a_recorded_stop_reads_back_and_its_wait_is_nobodys_training_time(folder
     writer.append(events.Measured, step=10, images=40, split="validation", values={"gmsd": 0.9})
     writer.close()
     folder.checkpoints.mkdir()
+    (folder.checkpoints / "step-00000010.pt").touch()
     written = outcome.record_stop("abc", folder, "pruned at step 10")
     assert (written.status, written.why, written.steps, written.seconds) == (Status.stopped, "pruned at step 10", 10, 0)
-    assert outcome.finished("abc", folder) == written and not folder.checkpoints.exists()
+    assert outcome.finished("abc", folder) == written and not list(folder.checkpoints.iterdir())
 
 
 class StepwiseExecutor(InstantExecutor):
