@@ -64,6 +64,7 @@ def _raise(error: Callable[[], Exception]) -> None:
 
 ACTIONS: dict[str, Callable[[str], None]] = {
     "kill": lambda _: os.kill(os.getpid(), signal.SIGKILL),
+    "warn": lambda _: os.kill(os.getpid(), signal.SIGUSR1),
     "stop": lambda _: os.kill(os.getpid(), signal.SIGSTOP),
     "exit": lambda _: os._exit(0),
     "raise": lambda _: _raise(lambda: Injected("raised by a failpoint")),

@@ -26,9 +26,12 @@ def main(kind: str, folder: str, parent: int | None = None) -> None:
     An exception is written to `error.<rank>.json` before it ends the process. `parent` is the
     launcher's pid when there is one: such a rank then exits at once, with code 1, or 74 where its last words
     could not be written. (Leaving the process group in good order could tell the peers first, or hang.)
+
+    SIGUSR1, by which schedulers tell of the end of a job's time, has the trial write a checkpoint and end well.
     """
     end_with_parent()
     paths = TrialFolder(Path(folder))
+    signal.signal(signal.SIGUSR1, lambda *_: paths.stop.touch())
     if parent is not None:
         _speak_into(paths.log)
     try:

@@ -20,6 +20,7 @@ from ablate.events import Ended, EventWriter, Measured, Started, read
 from ablate.records import Status, TrialFolder
 from trainers import streams
 from trainers.evaluate import Scorer
+from trainers.watchdog import Limits, Watchdog, end_rank
 
 BATCH = 16
 LAMBDA = 100.0  # pix2pix's weight of L1: `g_l1` compares with its logged G_L1
@@ -39,20 +40,40 @@ def run(folder: Path) -> None:
         return
     began = time.monotonic()
     spec = json.loads(paths.spec.read_text())
-    writer = EventWriter(paths.events, attempt=1 + sum(isinstance(event, Started) for event in before))
-    torch.set_num_threads(1)  # as a trial by default: sums then do not depend on the machine's cores
-    writer.append(Started, world_size=1, threads=1, device=platform.machine(), versions=_versions())
-    values = measure(folder / spec["cache"], metrics=spec["metrics"], split=spec["split"])
-    writer.append(Measured, step=0, images=0, split=spec["split"], values=values)
-    writer.append(Ended, step=0, images=0, status=Status.done.value, seconds=time.monotonic() - began)
-    writer.close()
+    attempt = 1 + sum(isinstance(event, Started) for event in before)
+    watchdog = Watchdog(Limits.from_environment(), expire=end_rank(paths))
+    with watchdog.running():
+        writer = EventWriter(paths.events, attempt=attempt)
+        torch.set_num_threads(1)  # as a trial by default: sums then do not depend on the machine's cores
+        writer.append(Started, world_size=1, threads=1, device=platform.machine(), versions=_versions())
+        watchdog.enter("evaluation", 0)
+        values = measure(folder / spec["cache"], metrics=spec["metrics"], split=spec["split"], beat=watchdog.beat)
+        writer.append(Measured, step=0, images=0, split=spec["split"], values=values)
+        writer.append(Ended, step=0, images=0, status=Status.done.value, seconds=time.monotonic() - began)
+        writer.close()
 
 
-def measure(cache: Path, *, metrics: Sequence[str], split: str) -> dict[str, float]:
-    """Every metric and the weighted L1, as `<reference>/<metric>` and `<reference>/g_l1`."""
+def measure(
+    cache: Path, *, metrics: Sequence[str], split: str, beat: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """Every metric and the weighted L1, as `<reference>/<metric>` and `<reference>/g_l1`; calls `beat` as it goes."""
     from trainers.tiles import Tiles
 
-    return compare(Tiles.open(cache), metrics=metrics, split=split)
+    return compare(_Heard(Tiles.open(cache), beat), metrics=metrics, split=split)
+
+
+class _Heard:
+    """Tiles of which each reading is heard of."""
+
+    def __init__(self, tiles, beat: Callable[[], None]):
+        self._tiles, self._beat = tiles, beat
+
+    def __getattr__(self, name: str):
+        return getattr(self._tiles, name)
+
+    def read(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self._beat()
+        return self._tiles.read(indices)
 
 
 def compare(tiles, *, metrics: Sequence[str], split: str) -> dict[str, float]:

@@ -244,6 +244,18 @@ def test_a_collective_that_a_peer_does_not_come_to_is_the_machines_failure(tmp_p
     assert (words["rank"], words["kind"]) == (0, "machine") and "Timed out" in words["message"]
 
 
+def test_a_rank_that_is_told_of_the_end_of_its_time_has_a_checkpoint_written_and_nothing_is_lost(undisturbed, tmp_path):
+    """SIGUSR1 to one rank, as schedulers send it before they end a job: all ranks end well, with work left."""
+    folder = jobs.alone(tmp_path, ranks=2, **SIZE)
+    assert jobs.run(folder, ranks=2, failpoints="step=warn@4#1") == [0, 0]
+    assert settle("trial", folder, Outcome(), attempts=1).next is Next.interrupted
+    saved = [event for event in events.read(folder.events) if isinstance(event, events.Saved)]
+    assert saved[-1].what == "checkpoint" and 4 <= saved[-1].step <= 6
+    clear(folder)
+    assert jobs.run(folder, ranks=2) == [0, 0]
+    assert jobs.facts(folder) == undisturbed(2)
+
+
 def poison(rank: int, root: str) -> None:
     """One rank's generator goes bad before its fifth update; both ranks must see it alike and end."""
     advance = Training.advance

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from ablate.events import Ended, Measured, Started, read
+from ablate.records import TrialFolder
+from tests.trainers import jobs
 from trainers import references
 from trainers.layouts.synthetic import Options
 from trainers.prepare import prepare
@@ -125,3 +127,19 @@ def test_a_run_that_was_cut_off_is_done_again(folder):
     again = read(folder / "events.jsonl")
     assert [(type(event), event.attempt) for event in again] == [(Started, 1), (Started, 2), (Measured, 2), (Ended, 2)]
     assert again[2].values == json.loads(lines[1])["values"]
+
+
+def test_scoring_that_hangs_is_ended_within_its_limit_and_said(cache, tmp_path):
+    folder = TrialFolder(tmp_path)
+    folder.spec.write_text(json.dumps({"cache": str(cache), "metrics": METRICS, "split": "validation"}))
+    codes = jobs.run(folder, kind="references", limits="start=3", failpoints="stream-opened=sleep:600", wait=120)
+    assert codes == [1] and jobs.words(folder)["type"] == "Stalled"
+    assert jobs.run(folder, kind="references") == [0]
+
+
+def test_the_watchdog_hears_of_every_reading(cache):
+    heard = []
+    references.measure(cache, metrics=["mae"], split="validation", beat=lambda: heard.append(1))
+    tiles = Tiles.open(cache)
+    least = 2 * len(tiles.split("train")) // references.BATCH + 3 * len(tiles.split("validation")) // references.BATCH
+    assert len(heard) >= least > 0
