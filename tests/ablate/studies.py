@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 from ablate import events
 from ablate.records import StudyFolder
@@ -55,9 +56,11 @@ def ablate(
     )  # fmt: skip
 
 
-def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+def start(*arguments: object, cwd: Path, into: IO[bytes] | None = None) -> subprocess.Popen[str]:
+    """The command, started in `cwd`; what it says goes into a pipe, or the file `into`."""
     return subprocess.Popen(
-        _command(*arguments), cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        _command(*arguments), cwd=cwd, env=environment(), stdout=into or subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
     )  # fmt: skip
 
 
