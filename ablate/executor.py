@@ -175,7 +175,7 @@ class LocalHandle:
     def stop(self) -> None:
         if self.outcome is None:  # after it the launcher is another job's
             self.launcher.end()
-            self.launcher.busy, self.outcome = False, Outcome(lost=True)
+            self.outcome = Outcome(lost=True)
 
 
 class LocalExecutor:
