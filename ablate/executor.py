@@ -45,7 +45,7 @@ class CannotLaunch(RuntimeError):
 
 class Handle(Protocol):
     def poll(self) -> Outcome | None:
-        """The outcome, or None while the job runs."""
+        """The outcome, the same however often one asks, or None while the job runs."""
 
     def stop(self) -> None:
         """End the job now; its last checkpoint stays."""
@@ -163,15 +163,19 @@ class Launcher:
                 pass
 
 
-@dataclass(frozen=True)
+@dataclass
 class LocalHandle:
     launcher: Launcher
+    outcome: Outcome | None = None
 
     def poll(self) -> Outcome | None:
-        return self.launcher.poll()
+        self.outcome = self.outcome or self.launcher.poll()
+        return self.outcome
 
     def stop(self) -> None:
-        self.launcher.end()
+        if self.outcome is None:  # after it the launcher is another job's
+            self.launcher.end()
+            self.outcome = Outcome(lost=True)
 
 
 class LocalExecutor:

@@ -10,9 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 from ablate import events
 from ablate.records import StudyFolder
+from tests.processes import alive as alive
+from tests.processes import descendants
 
 STUDY = """\
 name: tiny
@@ -53,9 +56,11 @@ def ablate(
     )  # fmt: skip
 
 
-def start(*arguments: object, cwd: Path) -> subprocess.Popen[str]:
+def start(*arguments: object, cwd: Path, into: IO[bytes] | None = None) -> subprocess.Popen[str]:
+    """The command, started in `cwd`; what it says goes into a pipe, or the file `into`."""
     return subprocess.Popen(
-        _command(*arguments), cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        _command(*arguments), cwd=cwd, env=environment(), stdout=into or subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
     )  # fmt: skip
 
 
@@ -80,33 +85,6 @@ def measured(folder: StudyFolder) -> int:
     """Measurements on disk, over all trials."""
     streams = folder.root.glob("trials/*/events.jsonl")
     return sum(isinstance(event, events.Measured) for path in streams for event in events.read(path))
-
-
-def descendants(pid: int) -> set[int]:
-    """Pids of all living processes below `pid`."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended between the listing and the reading
-        children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found, queue = set(), [pid]
-    while queue:
-        queue += [child for child in children.get(queue.pop(), ()) if child not in found and not found.add(child)]
-    return found
-
-
-def alive(pids: set[int]) -> set[int]:
-    """Those that live (a zombie does not)."""
-
-    def living(pid: int) -> bool:
-        try:
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-        except OSError:
-            return False
-
-    return {pid for pid in pids if living(pid)}
 
 
 def kill(process: subprocess.Popen[str]) -> set[int]:

@@ -7,13 +7,13 @@ import random
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from ablate.records import StudyFolder
+from tests import processes
 from tests.ablate import studies
-from tests.ablate.test_run import assert_every_cell_ran_once
+from tests.invariants import violations
 
 pytestmark = pytest.mark.slow
 
@@ -27,12 +27,6 @@ def undisturbed(tmp_path_factory) -> StudyFolder:
     studies.write(root, LONGER)
     assert studies.ablate("run", "tiny.yaml", cwd=root).returncode == 0
     return StudyFolder(root / "runs", "tiny")
-
-
-def assert_same_results(folder: StudyFolder, other: StudyFolder) -> None:
-    assert_every_cell_ran_once(folder)
-    assert studies.scores(folder) == studies.scores(other)
-    assert (folder.report / "table.csv").read_bytes() == (other.report / "table.csv").read_bytes()
 
 
 def test_a_driver_killed_again_and_again_loses_and_doubles_nothing(undisturbed, tmp_path):
@@ -50,31 +44,13 @@ def test_a_driver_killed_again_and_again_loses_and_doubles_nothing(undisturbed, 
             )
     done = studies.ablate("run", "tiny.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert_same_results(folder, undisturbed)
+    assert violations(folder, undisturbed=undisturbed) == []
 
 
-def ranks_of(process: subprocess.Popen[str], folder: StudyFolder) -> list[int]:
-    """Pids of the ranks below the driver, rank 0 first: all hold a trial's log open, rank 0 its stream as well."""
-    found = []
-    for pid in studies.descendants(process.pid):
-        try:
-            targets = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
-        except OSError:
-            continue
-        names = {Path(target).name for target in targets if target.startswith(str(folder.root / "trials"))}
-        if "log.txt" in names:
-            found.append(("events.jsonl" not in names, pid))
-    return [pid for _, pid in sorted(found)]
-
-
-def launchers_of(process: subprocess.Popen[str]) -> list[int]:
-    def is_launcher(pid: int) -> bool:
-        try:
-            return b"trainers.launcher" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            return False
-
-    return [pid for pid in studies.descendants(process.pid) if is_launcher(pid)]
+def pid_of(victim: str, process: subprocess.Popen[str], folder: StudyFolder) -> int:
+    """A rank by its number, or the launcher: the process between the driver and its ranks that the driver started."""
+    ranks = processes.ranks(folder.root)
+    return processes.between(process.pid, ranks[0].pid)[0] if victim == "launcher" else ranks[int(victim[-1])].pid
 
 
 @pytest.mark.parametrize("victim", ["rank 0", "rank 1", "launcher"])
@@ -83,13 +59,12 @@ def test_a_killed_rank_or_launcher_is_the_machines_failure_and_the_trial_goes_on
     folder = StudyFolder(tmp_path / "runs", "tiny")
     process = studies.start("run", "tiny.yaml", cwd=tmp_path)
     studies.wait_until(lambda: studies.measured(folder) >= 12, seconds=120, what="the first trial measures")
-    studies.wait_until(lambda: len(ranks_of(process, folder)) == 2, seconds=60, what="two ranks run")
-    pids = launchers_of(process) if victim == "launcher" else [ranks_of(process, folder)[int(victim[-1])]]
-    os.kill(pids[0], signal.SIGKILL)
+    studies.wait_until(lambda: len(processes.ranks(folder.root)) == 2, seconds=60, what="two ranks run")
+    os.kill(pid_of(victim, process, folder), signal.SIGKILL)
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
     assert "taken up again" in said
-    assert_same_results(folder, undisturbed)
+    assert violations(folder, undisturbed=undisturbed) == []
 
 
 def test_a_trial_runs_by_hand_under_torchrun_and_gives_the_same_numbers(undisturbed, tmp_path):
