@@ -10,7 +10,7 @@ PYTEST ?= -n 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo quick test test-slow lint clean help
+.PHONY: demo quick test test-slow test-long lint clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make quick      install, run studies/quick.yaml (under a minute)"
 	@echo "make test       install, run the tests"
 	@echo "make test-slow  install, run the long loops over real DDP, MLflow and kills"
+	@echo "make test-long  install, run what takes an hour and more: all seeds of all sick GANs"
 
 $(VENV)/.made:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'ablate needs Python 3.11 or newer, this is ' + sys.version.split()[0])"
@@ -41,10 +42,13 @@ quick: $(VENV)/.installed
 	$(BIN)/ablate run studies/quick.yaml
 
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST) -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST) -m "not slow and not long"
 
 test-slow: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST) --dist loadfile -m "slow and not long"
+
+test-long: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST) -m long
 
 lint: $(VENV)/.installed-test
 	$(PIP) ruff

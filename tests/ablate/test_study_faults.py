@@ -12,8 +12,9 @@ import pytest
 
 from ablate.processes import speaking_into
 from ablate.records import StudyFolder
+from tests import processes
 from tests.ablate import studies
-from tests.ablate.test_kills import LONGER, launchers_of
+from tests.ablate.test_kills import LONGER
 from tests.ablate.test_run import assert_every_cell_ran_once
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -73,8 +74,9 @@ def test_a_launcher_that_is_stopped_is_ended_within_its_limit_and_the_trial_goes
     )  # fmt: skip
     folder = StudyFolder(tmp_path / "runs", "tiny")
     studies.wait_until(lambda: studies.measured(folder) >= 4, seconds=120, what="a trial measures")
-    ranks = [*speaking_into(folder.root / "trials")] if "ranks" in frozen else []
-    for pid in [*launchers_of(process), *ranks]:
+    ranks = [*speaking_into(folder.root / "trials")]
+    launcher = next(way[0] for pid in ranks if (way := processes.between(process.pid, pid)))
+    for pid in [launcher, *ranks] if "ranks" in frozen else [launcher]:
         os.kill(pid, signal.SIGSTOP)
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
