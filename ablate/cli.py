@@ -31,6 +31,10 @@ from ablate.terminal import (
 if TYPE_CHECKING:
     from ablate.plan import Plan
 
+AcceptCode = Annotated[
+    bool, typer.Option("--accept-code-change", help="Go on though other code has trained a part; the report says so.")
+]
+
 app = typer.Typer(
     help="Controlled experiments for image-to-image GANs: which remedies help, and how sure can one be?",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -114,6 +118,7 @@ def run(
         bool, typer.Option("--extend", help="Add this study's new arms and seeds to what has run.")
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
+    accept_code_change: AcceptCode = False,
 ) -> None:
     """Run a study, or go on with it where it stopped; then write the report."""
     from ablate import run as running
@@ -122,7 +127,7 @@ def run(
     with plain_errors(), private():
         made = planned(study, runs, set)
         ended = running.run(made, runs, report=write, summary=answer, judge=leaving, retry_failed=retry_failed,
-                            extend=extend)  # fmt: skip
+                            extend=extend, accept_code_change=accept_code_change)  # fmt: skip
     say(running_summary(made, ended, runs))
     raise typer.Exit(ended.code)
 
@@ -137,6 +142,7 @@ def confirm(
     seeds: Annotated[int | None, typer.Option(help="How many fresh seeds; by default as before, or 5.", min=1)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, run nothing.")] = False,
     extend: Annotated[bool, typer.Option("--extend", help="Add arms or seeds to a confirmation that has run.")] = False,
+    accept_code_change: AcceptCode = False,
 ) -> None:
     """Train a study's best arms and its base on fresh seeds, and rank them by the test scenes."""
     from ablate import confirm as confirming
@@ -156,7 +162,8 @@ def confirm(
         say(confirming.describe(made))
         if dry_run:
             return
-        ended = running.run(made, runs, report=write, summary=answer, judge=leaving, extend=extend)
+        ended = running.run(made, runs, report=write, summary=answer, judge=leaving, extend=extend,
+                            accept_code_change=accept_code_change)  # fmt: skip
         if ended.code is running.Exit.done or ended.code is running.Exit.some_failed:
             write(folder.root)  # its headline now comes from the confirmation
     say(running_summary(made, ended, runs))
@@ -170,7 +177,7 @@ def running_summary(made: Plan, ended: Any, runs: Path) -> str:
     where = f" --runs {runs}" if runs != RUNS else ""
     again = f"ablate run {made.study.name}{where}"
     said = ", ".join(f"{number} {name}" for name, number in ended.counts.items() if number)
-    lines = [f"{made.num_trials} trials: {said}", f"report: {ended.report}"]
+    lines = [f"{made.num_trials} trials: {said}", *filter(None, [ended.remark]), f"report: {ended.report}"]
     if made.study.tracking.mlflow:
         local = ended.place.startswith("sqlite:")
         lines.append(f"MLflow: ablate ui{where}" if local else f"MLflow: {ended.place}")

@@ -231,6 +231,11 @@ class StudyFolder:
         return self.root / "provenance.json"
 
     @property
+    def accepted_code(self) -> Path:
+        """Which states of the training code somebody has let train this study together."""
+        return self.root / "accepted-code.json"
+
+    @property
     def confirmation(self) -> StudyFolder:
         """Where `ablate confirm` trains this study's best arms anew."""
         return StudyFolder(self.runs, f"{self.name}-confirm")

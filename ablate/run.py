@@ -17,7 +17,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from ablate import failpoints, importances, machine, startfiles, testreads
+from ablate import codechange, failpoints, importances, machine, startfiles, testreads
 from ablate.design import BASE
 from ablate.disk import remove_leftovers
 from ablate.display import Display
@@ -82,6 +82,7 @@ class Ended:
     counts: Mapping[str, int]
     unreachable: str | None = None
     place: str = ""  # of the tracking store, safe to show
+    remark: str = ""  # about the code that trained, where it is not the one that is installed
 
 
 Report = Callable[[Path], Path]
@@ -89,14 +90,14 @@ Summary = Callable[[Path], str]
 
 
 def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judge, retry_failed: bool = False,
-        extend: bool = False) -> Ended:  # fmt: skip
+        extend: bool = False, accept_code_change: bool = False) -> Ended:  # fmt: skip
     """Run or resume the plan under `runs`. `report` writes a study folder's report, `summary` reads its answer,
     `judge` says which arms leave a race.
 
     Trials that failed before stay failed unless `retry_failed` asks for another attempt. `extend` accepts a plan
-    that adds arms or seeds to the one that is there.
+    that adds arms or seeds to the one that is there, `accept_code_change` training under other code than before.
 
-    Raises Busy, StudyChanged, CannotRun, DataError and LedgerError before anything is started.
+    Raises Busy, StudyChanged, CodeChanged, CannotRun, DataError and LedgerError before anything is started.
     """
     check_machine(plan, runs)
     folder = StudyFolder(runs, plan.study.name)
@@ -107,6 +108,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
         plan = restored(plan, folder)
         check_plan(plan, folder, extend=extend)
         check_databases(plan, folder)
+        remark = codechange.check(plan, folder, accept=accept_code_change, retry_failed=retry_failed)
         log_into(folder.log)
         if asked := failpoints.asked_for():
             log.warning("faults are injected: %s", asked)
@@ -136,7 +138,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
         finally:
             executor.close()
         code = _code(plan, results, tracking.unreachable)
-        return Ended(code, path, counts(plan, results), tracking.unreachable, tracking.place)
+        return Ended(code, path, counts(plan, results), tracking.unreachable, tracking.place, remark)
 
 
 def _code(plan: Plan, results: Mapping[str, TrialResult], unreachable: str | None) -> Exit:

@@ -30,6 +30,7 @@ from trainers.recipe import Recipe
 from trainers.samples import save_sample
 from trainers.tiles import Tiles
 from trainers.training import Training
+from trainers.versions import versions
 from trainers.watch import Watch
 from trainers.watchdog import Limits, Process, Watchdog, end_rank
 
@@ -113,7 +114,7 @@ class Trial:
             self.writer.attempt = 1 + sum(isinstance(event, Started) for event in before)
         damaged = self._restore(before)
         self._event(Started, world_size=self.ranks.size, threads=self.spec.threads,
-                    device=self._device_name(), versions=_versions(), step=self.step)  # fmt: skip
+                    device=self._device_name(), versions=versions(), step=self.step)  # fmt: skip
         for what in damaged:
             self._event(Warned, step=self.step, message=f"checkpoint: {what}; taken up from update {self.step}")
         return True
@@ -263,12 +264,3 @@ class Trial:
         if self.ranks.device.type == "cuda":
             return torch.cuda.get_device_name(self.ranks.device)
         return platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    """Versions that numbers can depend on; `code` is a digest of this package's sources."""
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    return {
-        "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "code": code,
-    }  # fmt: skip
