@@ -195,20 +195,21 @@ def status(
     study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="One study; all of them by default.")] = None,
     runs: Runs = RUNS, json: Json = False,
 ) -> None:  # fmt: skip
-    """Say the truth now, from the folders: what is done, running, waiting, failed."""
-    from ablate.status import describe, study_status
+    """Say the truth now, from the folders: what is done, running, waiting, failed, and what resuming has cost."""
+    from ablate.run import Exit
+    from ablate.status import all_status, is_whole, study_status
+    from ablate.status_words import describe
 
     with plain_errors():
-        names = (
-            [find_study_name(study, runs)] if study else sorted(path.parent.name for path in runs.glob("*/plan.json"))
-        )
-        found = [study_status(runs, name) for name in names]
+        found = [study_status(runs, find_study_name(study, runs))] if study else all_status(runs)
     if json:
         show_json(found[0] if study else found)
     else:
-        say(
-            "\n".join(describe(one, every=study is not None) for one in found) or f"no study has run under {runs}/ yet"
-        )
+        where = f" --runs {runs}" if runs != RUNS else ""
+        lines = [describe(one, every=study is not None, resume=f"ablate run {one['study']}{where}") for one in found]
+        say("\n".join(lines) or f"no study has run under {runs}/ yet")
+    if not all(map(is_whole, found)):
+        raise typer.Exit(Exit.storage)
 
 
 def find_study_name(study: str, runs: Path) -> str:

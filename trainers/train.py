@@ -114,7 +114,7 @@ class Trial:
             self.writer.attempt = 1 + sum(isinstance(event, Started) for event in before)
         damaged = self._restore(before)
         self._event(Started, world_size=self.ranks.size, threads=self.spec.threads,
-                    device=self._device_name(), versions=versions(), step=self.step)  # fmt: skip
+                    device=self._device_name(), versions=versions(), step=self.step, start_up=_age())  # fmt: skip
         for what in damaged:
             self._event(Warned, step=self.step, message=f"checkpoint: {what}; taken up from update {self.step}")
         return True
@@ -264,3 +264,12 @@ class Trial:
         if self.ranks.device.type == "cuda":
             return torch.cuda.get_device_name(self.ranks.device)
         return platform.processor() or platform.machine()
+
+
+def _age() -> float | None:
+    """Seconds since this process was born; None where the kernel doesn't say."""
+    try:
+        born = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return round(time.clock_gettime(time.CLOCK_BOOTTIME) - born, 3)
+    except (OSError, AttributeError, ValueError, IndexError):
+        return None
