@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ablate.conditions import Conditions
+from ablate.confirm import unfounded
 from ablate.design import Design
 from ablate.design_keys import read_conditions, read_design, read_full
 from ablate.factors import Factors, check_base, check_levels, check_slug, read_factors
@@ -125,10 +126,12 @@ KEYS = (
 )  # fmt: skip
 
 
-def load(path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None) -> Study:
+def load(
+    path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None, runs: Path | None = None
+) -> Study:  # fmt: skip
     """The study in the file `path`, with `sets` (`PATH=YAML`) applied; relative paths start from `cwd`.
 
-    Raises StudyError with every mistake in it.
+    What `confirms` names must have run under `runs`, unless that is None. Raises StudyError with every mistake.
     """
     cwd = (cwd or Path.cwd()).absolute()
     sources = gather(path, sets=sets, cwd=cwd)
@@ -159,15 +162,18 @@ def load(path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None)
         source=(cwd / path).resolve(), text=_text(sources.data), warnings=(*warnings, *cautions),
         unavailable=left_out, **parts,
     )  # fmt: skip
-    _check_confirms(sources, study)
+    _check_confirms(sources, study, runs)
     if sources.problems:
         raise sources.error()
     return study
 
 
-def _check_confirms(sources: Sources, study: Study) -> None:
+def _check_confirms(sources: Sources, study: Study, runs: Path | None) -> None:
     """The test split is spent by looking at it: only a confirmation ranks by it, on seeds that selected nothing."""
     confirms = study.confirms
+    if confirms and confirms != Confirms() and runs is not None and study.name:
+        for key, message in unfounded(study.name, confirms, runs):
+            sources.refuse(("confirms", key), message)
     if study.metric.split == "test" and not (confirms and confirms.study):
         sources.refuse(("metric", "split"), "test scenes are kept for `ablate confirm`, which ranks by them; "
                        "expected validation")  # fmt: skip

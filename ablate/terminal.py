@@ -123,7 +123,7 @@ def find_study(study: str, runs: Path) -> Path:
 def load(study: str, runs: Path, sets: list[str] | None) -> Study:
     from ablate.study import load as load_study
 
-    return load_study(find_study(study, runs), sets=sets or ())
+    return load_study(find_study(study, runs), sets=sets or (), runs=runs)
 
 
 def say(text: object) -> None:
