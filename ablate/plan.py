@@ -210,7 +210,7 @@ def trial_spec(
     """The trial that trains a recipe with the study's resources."""
     computed, _ = _as_computed_here(recipe, ranks=ranks, device=device)
     return TrialSpec(recipe=computed, seed=seed, ranks=ranks, threads=study.resources.threads, device=device,
-                     data=data, replica=replica)  # fmt: skip
+                     data=data, replica=replica, keep=study.keep)  # fmt: skip
 
 
 def spec_of(study: Study, arm: PlannedArm, seed: int, *, device: str, data: str) -> TrialSpec:

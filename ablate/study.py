@@ -19,7 +19,7 @@ from ablate.factors import Factors, check_base, check_levels, check_slug, read_f
 from ablate.mlflow_store import unknown_store
 from ablate.problems import no_such, not_local, shown, without_password
 from ablate.race import Race, read_race
-from ablate.records import StudyFolder
+from ablate.records import KEPT, StudyFolder
 from ablate.resolve import attempt, place_paths
 from ablate.search import Search
 from ablate.searchfile import Asked, read_search
@@ -115,6 +115,7 @@ class Study:
     unavailable: Mapping[str, str] = field(default_factory=dict)  # metric left out of `also` -> why
     search: Search | None = None  # what the design `search` samples its arms from
     race: Race | None = None
+    keep: str = KEPT[0]  # of the networks of a trial that has ended
 
 
 SECTIONS: dict[str, type] = {"metric": Metric, "failure": Failure, "resources": Resources, "tracking": Tracking,
@@ -122,7 +123,7 @@ SECTIONS: dict[str, type] = {"metric": Metric, "failure": Failure, "resources": 
 TRAINERS = ("pix2pix",)
 KEYS = (
     "name", "question", "trainer", "extends", "base", "full", "factors", "when", "never", "design",
-    "seeds", "aa", "race", "metric", "also", "failure", "resources", "tracking", "confirms",
+    "seeds", "aa", "race", "metric", "also", "failure", "resources", "keep", "tracking", "confirms",
 )  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def load(
         name=_name(sources), question=_question(sources), trainer=_trainer(sources), base=dict(base),
         factors=factors, conditions=conditions, design=design,
         seeds=seeds, aa=_aa(sources), also=also, sets=tuple(sets), search=asked and asked.search,
-        race=_race(sources, asked, len(seeds)),
+        race=_race(sources, asked, len(seeds)), keep=_keep(sources),
         source=(cwd / path).resolve(), text=_text(sources.data), warnings=(*warnings, *cautions),
         unavailable=left_out, **parts,
     )  # fmt: skip
@@ -270,6 +271,15 @@ def _aa(sources: Sources) -> bool:
     if not isinstance(raw, bool):
         sources.refuse(("aa",), f"expected true or false, found {shown(raw)}")
     return raw is True
+
+
+def _keep(sources: Sources) -> str:
+    raw = sources.data.get("keep", KEPT[0])
+    if raw not in KEPT:
+        sources.refuse(("keep",), no_such("choice", raw, KEPT) if isinstance(raw, str) else
+                       f"expected {' or '.join(KEPT)}, found {shown(raw)}")  # fmt: skip
+        return KEPT[0]
+    return raw
 
 
 def _check_family(sources: Sources, metric: Metric, design: Design) -> None:

@@ -192,6 +192,8 @@ class Trial:
 
     def _save_final(self, scores: Scores) -> None:
         self._save_scores("validation", self.validation, scores)
+        if self.spec.keep != "generator":
+            return
         state = {
             "generator": self.training.result.state_dict(), "recipe": dict(self.spec.recipe),
             "bands": [self.tiles.sar_bands, self.tiles.optical_bands], "tile": self.tiles.tile,
