@@ -38,6 +38,7 @@ from ablate.processes import evict
 from ablate.race import Judge, looks_of
 from ablate.records import Arm, Status, StudyFolder, TrialResult, TrialSpec, write_atomically
 from ablate.searchplan import base_values, only_adds, restored
+from ablate.space import shortage
 from ablate.sqlite import unsound
 from ablate.stored import Damaged, read_plan
 from ablate.tracking import Tracking
@@ -50,7 +51,6 @@ log = logging.getLogger(__name__)
 
 SHOWN_DIFFERENCES = 12
 SPLITS = ("train", "validation", "test")
-FREE_BYTES = 200 * 2**20  # below this a study would fill the disk before it ends
 
 
 class Exit(IntEnum):
@@ -117,6 +117,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
             if plan.undrawn or not all(finished(id, folder.trial(id)) for id in plan.specs):
                 executor.warm_up()  # the launchers load torch while the data is prepared
             prepare_data(plan, folder)
+            check_space(plan, runs)  # again: by now it is known what the data take
             write_plan(plan, folder)  # last: a study whose data is refused leaves its name free
             with open_projections(plan, folder) as (ledger, tracking):
                 total = len(plan.specs) + plan.undrawn
@@ -208,14 +209,17 @@ def check_machine(plan: Plan, runs: Path) -> None:
         )
     try:
         runs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        stated = os.statvfs(runs)
     except OSError as error:
         raise CannotRun(f"the runs folder can't be made: {runs}: {error.strerror}") from None
     if not os.access(runs, os.W_OK | os.X_OK):
         raise CannotRun(f"the runs folder is not writable: {runs}")
-    if stated.f_bavail * stated.f_frsize < FREE_BYTES:
-        free = stated.f_bavail * stated.f_frsize / 2**20
-        raise CannotRun(f"{runs}: {free:.0f} MiB are free, at least {FREE_BYTES // 2**20} MiB are needed")
+    check_space(plan, runs)
+
+
+def check_space(plan: Plan, runs: Path) -> None:
+    """Raises CannotRun where what is left to run would fill the disk."""
+    if said := shortage(plan, runs):
+        raise CannotRun(said)
 
 
 def check_plan(plan: Plan, folder: StudyFolder, *, extend: bool) -> None:
