@@ -250,6 +250,27 @@ def report(study: StudyArgument, runs: Runs = RUNS) -> None:
         say(write(StudyFolder(runs, name).root))
 
 
+@app.command()
+def clean(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="One study; all of them by default.")] = None,
+    runs: Runs = RUNS,
+    failed: Annotated[bool, typer.Option("--failed", help="Also failed trials put aside for another attempt.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, remove nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove what can be rebuilt, never a result: unneeded prepared data, checkpoints of ended trials, half files."""
+    from ablate.clean import clean as cleaned
+    from ablate.clean import describe
+
+    with plain_errors():
+        name = find_study_name(study, runs) if study else None
+        found = cleaned(runs, name, failed=failed, dry_run=dry_run)
+    if json:
+        show_json(found.to_json())
+    else:
+        say(describe(found, runs))
+
+
 app.command()(analyse_cli.analyse)
 app.command()(analyse_cli.compare)
 

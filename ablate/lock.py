@@ -53,7 +53,7 @@ def hold(path: Path, *, what: str = DRIVER) -> Iterator[None]:
     make_folder(path.parent)
     with File(path, "a+") as file:
         if not _taken(file):
-            raise Busy(_describe(path))
+            raise Busy(describe(path))
         before = 0 if what == DRIVER else os.fstat(file.fileno()).st_size
         file.truncate(before)
         me = {"pid": os.getpid(), "host": socket.gethostname(), "start": time.time(), "boot": boot(), "what": what}
@@ -154,7 +154,8 @@ def _holders(path: Path) -> list[Holder]:
     return [found for document in _documents(path) if (found := _holder(document))]
 
 
-def _describe(path: Path) -> str:
+def describe(path: Path) -> str:
+    """Who holds the lock, as far as its file says."""
     holders = _holders(path)
     if not holders:
         return "another driver runs this study"  # it has not yet said who it is

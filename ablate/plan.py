@@ -153,6 +153,7 @@ class Plan:
         }
         base = self.arms[0].resolved.document
         document["data"] = {"fingerprint": self.specs[self.cells[0].trial].data, "layout": base["data"]["layout"]}
+        document["data_sets"] = sorted(self.data)
         document["base"] = identity_document(self.arms[0].resolved.recipe)
         if study.race:
             document["race"] = study.race.to_json()

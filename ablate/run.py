@@ -265,7 +265,8 @@ def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:
     for document in (before, now):
         document["arms"] = {arm["name"]: arm for arm in document["arms"]}
         document["seeds"] = {str(seed): True for seed in document["seeds"]}
-    changed = differences(_without(before, "hash", "cells"), _without(now, "hash", "cells"))
+    derived = ("hash", "cells", "data_sets")
+    changed = differences(_without(before, *derived), _without(now, *derived))
     lines = [f"  {path}: {old!r} -> {new!r}" for path, (old, new) in changed.items()]
     more = [f"  ... and {len(lines) - SHOWN_DIFFERENCES} more"] if len(lines) > SHOWN_DIFFERENCES else []
     return "\n".join((

@@ -29,9 +29,9 @@ def test_however_little_a_holder_has_said_of_itself_the_lock_counts(tmp_path):
         whole = path.read_bytes()
         for length in range(len(whole)):
             path.write_bytes(whole[:length])
-            assert lock._describe(path) == "another driver runs this study"
+            assert lock.describe(path) == "another driver runs this study"
         path.write_bytes(whole)
-        assert f"pid {os.getpid()} on" in lock._describe(path)
+        assert f"pid {os.getpid()} on" in lock.describe(path)
 
 
 def test_a_driver_that_lets_go_says_when_and_how(tmp_path):
@@ -92,4 +92,4 @@ def test_whatever_lies_in_its_place_is_no_driver(tmp_path):
     for content in (b"", b"\xff\xfe", b"[]", b"{}", b"[" * 10**5, foreign, b"null\n{}"):
         path.write_bytes(content)
         assert lock.last_driver(path) is None and not lock.is_run(path)
-        assert lock._describe(path) == "another driver runs this study"
+        assert lock.describe(path) == "another driver runs this study"
