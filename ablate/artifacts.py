@@ -41,7 +41,7 @@ def problems(folder: TrialFolder) -> list[str]:
     left = (path.relative_to(folder.root) for path in leftovers(folder.root))
     found += [f"{path}: left over by a writer that was killed" for path in left]
     if ended(stream):
-        found += [f"checkpoints/{path.name}: of a trial that has ended" for path in _transient(folder.checkpoints)]
+        found += [f"checkpoints/{path.name}: of a trial that has ended" for path in transient(folder.checkpoints)]
     return found
 
 
@@ -68,7 +68,8 @@ def remove_checkpoints(folder: Path, keep: Collection[str] = ()) -> None:
             path.unlink(missing_ok=True)
 
 
-def _transient(folder: Path) -> Iterator[Path]:
+def transient(folder: Path) -> Iterator[Path]:
+    """Checkpoints and their manifest, which goes first: none is named that isn't there."""
     yield from sorted(path for path in folder.glob("*") if path.name == "manifest.json" or path.match("step-*.pt"))
 
 

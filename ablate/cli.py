@@ -31,6 +31,10 @@ from ablate.terminal import (
 if TYPE_CHECKING:
     from ablate.plan import Plan
 
+AcceptCode = Annotated[
+    bool, typer.Option("--accept-code-change", help="Go on though other code has trained a part; the report says so.")
+]
+
 app = typer.Typer(
     help="Controlled experiments for image-to-image GANs: which remedies help, and how sure can one be?",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -114,6 +118,7 @@ def run(
         bool, typer.Option("--extend", help="Add this study's new arms and seeds to what has run.")
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
+    accept_code_change: AcceptCode = False,
 ) -> None:
     """Run a study, or go on with it where it stopped; then write the report."""
     from ablate import run as running
@@ -122,7 +127,7 @@ def run(
     with plain_errors(), private():
         made = planned(study, runs, set)
         ended = running.run(made, runs, report=write, summary=answer, judge=leaving, retry_failed=retry_failed,
-                            extend=extend)  # fmt: skip
+                            extend=extend, accept_code_change=accept_code_change)  # fmt: skip
     say(running_summary(made, ended, runs))
     raise typer.Exit(ended.code)
 
@@ -137,6 +142,7 @@ def confirm(
     seeds: Annotated[int | None, typer.Option(help="How many fresh seeds; by default as before, or 5.", min=1)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, run nothing.")] = False,
     extend: Annotated[bool, typer.Option("--extend", help="Add arms or seeds to a confirmation that has run.")] = False,
+    accept_code_change: AcceptCode = False,
 ) -> None:
     """Train a study's best arms and its base on fresh seeds, and rank them by the test scenes."""
     from ablate import confirm as confirming
@@ -156,7 +162,8 @@ def confirm(
         say(confirming.describe(made))
         if dry_run:
             return
-        ended = running.run(made, runs, report=write, summary=answer, judge=leaving, extend=extend)
+        ended = running.run(made, runs, report=write, summary=answer, judge=leaving, extend=extend,
+                            accept_code_change=accept_code_change)  # fmt: skip
         if ended.code is running.Exit.done or ended.code is running.Exit.some_failed:
             write(folder.root)  # its headline now comes from the confirmation
     say(running_summary(made, ended, runs))
@@ -170,7 +177,7 @@ def running_summary(made: Plan, ended: Any, runs: Path) -> str:
     where = f" --runs {runs}" if runs != RUNS else ""
     again = f"ablate run {made.study.name}{where}"
     said = ", ".join(f"{number} {name}" for name, number in ended.counts.items() if number)
-    lines = [f"{made.num_trials} trials: {said}", f"report: {ended.report}"]
+    lines = [f"{made.num_trials} trials: {said}", *filter(None, [ended.remark]), f"report: {ended.report}"]
     if made.study.tracking.mlflow:
         local = ended.place.startswith("sqlite:")
         lines.append(f"MLflow: ablate ui{where}" if local else f"MLflow: {ended.place}")
@@ -188,20 +195,21 @@ def status(
     study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="One study; all of them by default.")] = None,
     runs: Runs = RUNS, json: Json = False,
 ) -> None:  # fmt: skip
-    """Say the truth now, from the folders: what is done, running, waiting, failed."""
-    from ablate.status import describe, study_status
+    """Say the truth now, from the folders: what is done, running, waiting, failed, and what resuming has cost."""
+    from ablate.run import Exit
+    from ablate.status import all_status, is_whole, study_status
+    from ablate.status_words import describe
 
     with plain_errors():
-        names = (
-            [find_study_name(study, runs)] if study else sorted(path.parent.name for path in runs.glob("*/plan.json"))
-        )
-        found = [study_status(runs, name) for name in names]
+        found = [study_status(runs, find_study_name(study, runs))] if study else all_status(runs)
     if json:
         show_json(found[0] if study else found)
     else:
-        say(
-            "\n".join(describe(one, every=study is not None) for one in found) or f"no study has run under {runs}/ yet"
-        )
+        where = f" --runs {runs}" if runs != RUNS else ""
+        lines = [describe(one, every=study is not None, resume=f"ablate run {one['study']}{where}") for one in found]
+        say("\n".join(lines) or f"no study has run under {runs}/ yet")
+    if not all(map(is_whole, found)):
+        raise typer.Exit(Exit.storage)
 
 
 def find_study_name(study: str, runs: Path) -> str:
@@ -240,6 +248,27 @@ def report(study: StudyArgument, runs: Runs = RUNS) -> None:
     with plain_errors(), private():
         name = find_study_name(study, runs)
         say(write(StudyFolder(runs, name).root))
+
+
+@app.command()
+def clean(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="One study; all of them by default.")] = None,
+    runs: Runs = RUNS,
+    failed: Annotated[bool, typer.Option("--failed", help="Also failed trials put aside for another attempt.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, remove nothing.")] = False,
+    json: Json = False,
+) -> None:
+    """Remove what can be rebuilt, never a result: unneeded prepared data, checkpoints of ended trials, half files."""
+    from ablate.clean import clean as cleaned
+    from ablate.clean import describe
+
+    with plain_errors():
+        name = find_study_name(study, runs) if study else None
+        found = cleaned(runs, name, failed=failed, dry_run=dry_run)
+    if json:
+        show_json(found.to_json())
+    else:
+        say(describe(found, runs))
 
 
 app.command()(analyse_cli.analyse)

@@ -7,16 +7,19 @@ in the folder NAME-confirm: the recipe as it ran, the arms as a list, other seed
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ablate.design import BASE
 from ablate.problems import Problem, StudyError, no_such
-from ablate.records import StudyFolder
+from ablate.records import SLUG, StudyFolder
+from ablate.stored import read_mapping, read_plan
 
 if TYPE_CHECKING:
     from ablate.plan import Plan
+    from ablate.study import Confirms
 
 FEWEST_SEEDS = 5  # fewer are exploratory
 
@@ -76,6 +79,31 @@ def begun(folder: StudyFolder) -> Path | None:
         return None
     confirms = json.loads(beside.plan.read_text()).get("confirms") or {}
     return beside.study if confirms.get("plan") == json.loads(folder.plan.read_text())["hash"] else None
+
+
+def unfounded(name: str, confirms: Confirms, runs: Path) -> Iterator[tuple[str, str]]:
+    """What the study `name` says of the one that it confirms and that isn't so: (key of `confirms`, sentence).
+
+    A confirmation that has begun stands, whatever has become of that study since. Raises Damaged.
+    """
+    own, theirs = StudyFolder(runs, name), StudyFolder(runs, confirms.study)
+    if own.plan.is_file() and read_mapping(own.plan).get("confirms") == json.loads(json.dumps(asdict(confirms))):
+        return
+    written = "`confirms` is what `ablate confirm` writes"
+    if not SLUG.fullmatch(confirms.study) or not theirs.plan.is_file():
+        said = f"no study {confirms.study!r} has run under {runs}/" if confirms.study else "is missing"
+        yield "study", f"{said}; {written}: leave it out"
+        return
+    plan = read_plan(theirs)
+    if plan["hash"] != confirms.plan:
+        was = f"the plan of {confirms.study} is {plan['hash']}, not {confirms.plan!r}"
+        yield "plan", f"{was}; {written}: ablate confirm {confirms.study}"
+        return
+    known = {arm["name"] for arm in plan["arms"]}
+    for arm in (arm for arm in confirms.arms if arm not in known):
+        yield "arms", no_such("arm", arm, known)
+    if missing := sorted(set(plan["seeds"]) - set(confirms.seeds)):
+        yield "seeds", f"{confirms.study} selected on seed {missing[0]} too; expected all of {plan['seeds']}"
 
 
 def _chosen(folder: StudyFolder, plan: dict, names: tuple[str, ...]) -> list[dict]:

@@ -1,4 +1,4 @@
-"""What a plan takes: hours with an interval, and disk, from trials that have ended or from updates that were timed."""
+"""Hours that a plan takes, with an interval, from trials that have ended or from updates that were timed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from ablate.measure import Timing, per_trial
 from ablate.outcome import finished
 from ablate.plan import Plan
 from ablate.records import StudyFolder
-
-LOOKED_AT = 20  # trial folders whose size is taken
 
 
 def cost(plan: Plan, runs: Path, foresight: ModuleType, timings: Mapping[str, Timing] | None = None) -> dict[str, Any]:
@@ -89,28 +87,3 @@ def _hours(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
 def _shares(total: float, low: float, high: float) -> dict[str, float | None]:
     known = total > 0 and math.isfinite(high)
     return {"low": low / total if known else None, "high": high / total if known else None}
-
-
-def disk(plan: Plan, runs: Path, timings: Mapping[str, Timing] | None = None) -> dict[str, Any]:
-    """Bytes that finished trials keep, that running ones take on top, and the cache; None where it is not known.
-
-    A finished trial has no generations of checkpoints left, so that only timed updates tell of those.
-    """
-    caches = [runs / "cache" / fingerprint for fingerprint in plan.data]
-    facts = {"trials": None, "while_running": None, "source": None,
-             "cache": sum(map(_size, caches)) if all(path.is_dir() for path in caches) else None}  # fmt: skip
-    if timings:
-        kept = sum(timing.kept(recipe) for timing, recipe in per_trial(plan, timings).values())
-        generation = max(timing.generation for timing in timings.values())
-        return facts | {"trials": kept, "while_running": 2 * generation * plan.slots, "source": "timed updates"}
-    earlier = _earlier(plan, runs)
-    if earlier is None:
-        return facts
-    folders = list(earlier.folders.values())[:LOOKED_AT]
-    each = sum(_size(folder.root) for folder in folders) / len(folders)
-    own = "" if earlier.how == "this study" else f" of the study {earlier.study}"
-    return facts | {"trials": round(each * len(plan.specs)), "source": f"{len(folders)} finished trials{own}"}
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

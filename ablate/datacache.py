@@ -25,17 +25,26 @@ def entries(runs: Path) -> list[dict[str, Any]]:
 def users(runs: Path) -> dict[str, set[str]]:
     """Fingerprint -> names of the studies whose trials were made with it. Raises DataError for a broken file."""
     found: dict[str, set[str]] = {}
-    for path, keys in [
-        *((spec, ("spec", "data")) for spec in runs.glob("*/trials/*/spec.json")),
-        *((plan, ("data", "fingerprint")) for plan in runs.glob("*/plan.json")),
+    for path, read in [
+        *((spec, _of_spec) for spec in runs.glob("*/trials/*/spec.json")),
+        *((plan, _of_plan) for plan in runs.glob("*/plan.json")),
     ]:
         try:
-            document = json.loads(path.read_text())
             name = path.relative_to(runs).parts[0]
-            found.setdefault(document[keys[0]][keys[1]], set()).add(name)
+            for fingerprint in read(json.loads(path.read_text())):
+                found.setdefault(fingerprint, set()).add(name)
         except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(f"{path}: damaged, so which data sets its study uses is not known") from None
     return found
+
+
+def _of_spec(document: Any) -> list[str]:
+    return [document["spec"]["data"]]
+
+
+def _of_plan(document: Any) -> list[str]:
+    """The base's data set, and those of all arms where the plan names them."""
+    return [document["data"]["fingerprint"], *document.get("data_sets", ())]
 
 
 def prune_unused(runs: Path) -> list[dict[str, Any]]:

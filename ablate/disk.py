@@ -124,14 +124,16 @@ def leftovers(folder: Path) -> list[Path]:
 
 def remove_leftovers(folder: Path) -> list[Path]:
     """Remove what killed writers left below `folder`; what a living one writes stays."""
-    return [path for path in leftovers(folder) if _removed(path)]
+    return [path for path in leftovers(folder) if abandoned(path, remove=True)]
 
 
-def _removed(path: Path) -> bool:
+def abandoned(path: Path, *, remove: bool = False) -> bool:
+    """Whether nobody has locked a file, so that a leftover's writer is dead; it is then removed if that is asked."""
     try:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
+            if remove:
+                path.unlink(missing_ok=True)
     except (BlockingIOError, FileNotFoundError):
         return False
     return True

@@ -9,7 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ablate import machine
+from ablate import machine, space
+from ablate.events import CorruptStream
+from ablate.plan import make_plan
+from ablate.problems import StudyError
+from ablate.records import StudyFolder
+from ablate.searchplan import restored
+from ablate.stored import Damaged
+from ablate.study import load
+from trainers.pairs import DataError
 
 # Asked in a process of its own: the driver never imports torch.
 PROBE = """
@@ -33,9 +41,11 @@ def examine(runs: Path) -> dict[str, Any]:
         problems.append(f"{sys.platform} is not supported: ranks and locks rely on Linux")
     writable = _writable(runs)
     problems += [] if writable else [f"the runs folder {runs.absolute()} is not writable"]
+    problems += _too_little_space(runs)
     return {
         "ok": not problems, "problems": problems, "python": platform.python_version(), "platform": platform.platform(),
-        "cores": machine.cores(), "versions": versions, "torch": torch, "runs": str(runs.absolute()),
+        "cores": machine.cores(), "versions": versions, "torch": torch,
+        "runs": str(runs.absolute()), "free": space.free(runs),
     }  # fmt: skip
 
 
@@ -56,10 +66,29 @@ def _writable(folder: Path) -> bool:
     return os.access(there, os.W_OK | os.X_OK)
 
 
+def _too_little_space(runs: Path) -> list[str]:
+    """Of each study under `runs` with work left: that it does not fit onto the disk; unreadable ones are skipped."""
+    said = [text for path in sorted(runs.glob("*/study.yaml")) if (text := _shortage(path, runs))]
+    free = space.free(runs)
+    if not said and free < space.RESERVE:
+        said = [f"{runs.absolute()}: {space.in_bytes(free)} are free; no study starts with less than "
+                f"{space.in_bytes(space.RESERVE)}"]  # fmt: skip
+    return said
+
+
+def _shortage(study: Path, runs: Path) -> str:
+    try:
+        plan = make_plan(load(study, runs=runs))
+        return space.shortage(restored(plan, StudyFolder(runs, study.parent.name)), runs)
+    except (StudyError, DataError, Damaged, CorruptStream, OSError):
+        return ""  # the commands that read it say what is wrong
+
+
 def describe(found: dict[str, Any]) -> str:
     torch = found["torch"]
     devices = ", ".join(torch.get("devices", ())) or "none"
     lines = [f"Python {found['python']} on {found['platform']}, {found['cores']} cores", f"CUDA devices: {devices}"]
     lines += [f"  {name} {version or 'missing'}" for name, version in found["versions"].items()]
+    lines.append(f"free on the disk of {found['runs']}: {space.in_bytes(found['free'])}")
     lines.append("all is well: studies can run here" if found["ok"] else "")
     return "\n".join(lines + [f"problem: {text}" for text in found["problems"]]).replace("\n\n", "\n")

@@ -32,7 +32,7 @@ LEAST = 3  # windows of training, of which the first warms up
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds that an update, a reading and an evaluation take, and bytes of what a trial leaves.
+    """Seconds that an update, a reading and an evaluation take.
 
     `covariance` is that of update and reading (variance, variance, covariance), `factor` the quantile of Student's t
     that makes an interval of 95 % of it; None where too few were timed.
@@ -44,9 +44,6 @@ class Timing:
     updates: int  # that were timed
     covariance: tuple[float, float, float] = (0.0, 0.0, 0.0)
     factor: float | None = None
-    generation: int = 0  # bytes of a checkpoint
-    weights: int = 0  # of the final generator
-    sample: int = 0
 
     def seconds(self, recipe: Recipe) -> float:
         """What a whole trial of that recipe takes, its start left out."""
@@ -59,10 +56,6 @@ class Timing:
         of_updates, of_readings, both = self.covariance
         variance = updates**2 * of_updates + readings**2 * of_readings + 2 * updates * readings * both
         return None if self.factor is None else self.factor * float(np.sqrt(max(variance, 0.0)))
-
-    def kept(self, recipe: Recipe) -> int:
-        """Bytes that a finished trial of that recipe keeps."""
-        return self.weights + self.sample * len(recipe.eval_steps)
 
 
 def measure(plan: Plan, runs: Path, *, say: Callable[[str], None] = print) -> dict[str, Timing]:
@@ -87,19 +80,14 @@ def _measured(plan: Plan, runs: Path, executor: Executor, scratch: Path, say: Ca
     for arm in plan.arms:
         groups.setdefault(cost_key(arm), []).append(arm)
     found: dict[str, Timing] = {}
-    finals: dict[str, TrialFolder] = {}  # what the generator and its samples take, by generator
     for members in groups.values():
         arm = members[0]
         say(f"timing {arm.name}" + (f" (and {len(members) - 1} that cost the same)" if len(members) > 1 else ""))
         spec = plan.specs[next(cell.trial for cell in plan.cells if cell.arm == arm.name)]
         cache = prepare(plan.data[spec.data], runs / "cache").resolve()
         startfiles.keep(arm.resolved.recipe, spec.recipe, runs / "cache")
-        job = _Job(plan, arm, spec, cache, executor, scratch)
-        timing = job.timed()
-        kind = repr((arm.resolved.recipe.generator, arm.resolved.recipe.data.tile))
-        if kind not in finals:
-            finals[kind] = job.finished()
-        found |= dict.fromkeys((one.name for one in members), _with_sizes(timing, finals[kind]))
+        timing = _Job(plan, arm, spec, cache, executor, scratch).timed()
+        found |= dict.fromkeys((one.name for one in members), timing)
     return found
 
 
@@ -128,28 +116,20 @@ class _Job:
         every = self.arm.resolved.recipe.updates.generator
         stride = 2 * every * max(1, -(-2 // every))
         cycle = 3 * stride  # holds three readings and two evaluations, one of them between readings
-        folder = self._folder("timed", updates=READINGS * stride, evaluate=cycle // 2)
+        folder = self._folder(updates=READINGS * stride, evaluate=cycle // 2)
         events = self._run(folder, enough=lambda events: _enough(events, cycle))
-        generation = max((path.stat().st_size for path in folder.checkpoints.glob("step-*.pt")), default=0)
         if sum(isinstance(event, Measured) and event.split == "train" for event in events) < LEAST:
             ended = next((event for event in events if isinstance(event, Ended)), None)
             raise self._refused(f"it ended too soon: {ended.why if ended else 'for no reason that it gave'}")
-        return replace(timing(events, stride=stride), generation=generation)
+        return timing(events, stride=stride)
 
-    def finished(self) -> TrialFolder:
-        """A trial of the fewest updates, run to its end for what it leaves."""
-        updates = self.arm.resolved.recipe.updates.generator
-        folder = self._folder("finished", updates=updates, evaluate=updates)
-        self._run(folder, enough=lambda events: False)
-        return folder
-
-    def _folder(self, name: str, *, updates: int, evaluate: int) -> TrialFolder:
+    def _folder(self, *, updates: int, evaluate: int) -> TrialFolder:
         recipe = self.arm.resolved.recipe
         budget, rhythm = Budget(generator_updates=updates), replace(recipe.evaluate, every=evaluate)
         recipe = replace(recipe, budget=budget, evaluate=rhythm)
         spec = trial_spec(self.plan.study, recipe, seed=self.spec.seed, ranks=self.spec.ranks, device=self.spec.device,
                           data=self.spec.data)  # fmt: skip
-        folder = TrialFolder(self.scratch / self.arm.name / name)
+        folder = TrialFolder(self.scratch / self.arm.name)
         folder.root.mkdir(parents=True)
         files = startfiles.for_worker(spec.recipe)
         start = {role: str(self.cache.parent / place) for role, place in files.items()}
@@ -228,12 +208,6 @@ def _evaluation(events: Sequence[Event]) -> float:
             ended[event.step] = event.time
     spans = [ended[step] - began[step] for step in ended]
     return float(np.median(spans)) if spans else 0.0
-
-
-def _with_sizes(timing: Timing, folder: TrialFolder) -> Timing:
-    weights = folder.checkpoints / "generator.pt"
-    samples = [path.stat().st_size for path in folder.samples.glob("*.npz")]
-    return replace(timing, weights=weights.stat().st_size if weights.exists() else 0, sample=max(samples, default=0))
 
 
 def per_trial(plan: Plan, timings: Mapping[str, Timing]) -> dict[str, tuple[Timing, Recipe]]:

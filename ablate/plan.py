@@ -153,6 +153,7 @@ class Plan:
         }
         base = self.arms[0].resolved.document
         document["data"] = {"fingerprint": self.specs[self.cells[0].trial].data, "layout": base["data"]["layout"]}
+        document["data_sets"] = sorted(self.data)
         document["base"] = identity_document(self.arms[0].resolved.recipe)
         if study.race:
             document["race"] = study.race.to_json()
@@ -210,7 +211,7 @@ def trial_spec(
     """The trial that trains a recipe with the study's resources."""
     computed, _ = _as_computed_here(recipe, ranks=ranks, device=device)
     return TrialSpec(recipe=computed, seed=seed, ranks=ranks, threads=study.resources.threads, device=device,
-                     data=data, replica=replica)  # fmt: skip
+                     data=data, replica=replica, keep=study.keep)  # fmt: skip
 
 
 def spec_of(study: Study, arm: PlannedArm, seed: int, *, device: str, data: str) -> TrialSpec:

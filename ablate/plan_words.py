@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from ablate import searchplan
+from ablate import searchplan, space
 from ablate.plan import Plan, PlannedArm
 
 EXPLORATORY_BELOW = 5  # seeds
@@ -29,7 +29,7 @@ def describe(plan: Plan, facts: Mapping[str, Any]) -> str:
     lines.append(f"on {resources['device']}: {ranks} a trial, {_count(resources['slots'], 'trial')} at a time")
     lines += ["", *_design(facts["design"]), *searchplan.describe(plan), *searchplan.describe_race(plan)]
     lines += ["", *_detectable(facts["detectable"], len(study.seeds))]
-    lines += ["", _cost(facts["cost"]), _disk(facts["disk"])]
+    lines += ["", _cost(facts["cost"]), *_disk(facts["disk"])]
     notes = [f"{arm.name}: {note}" for arm in plan.arms for note in arm.resolved.notes]
     lines += [f"note: {note}" for note in notes]
     lines += [f"caution: {warning}" for warning in plan.warnings if warning not in notes]
@@ -216,22 +216,14 @@ def _hours(hours: float) -> str:
     return f"{hours * 60:.0f} min" if hours >= 1.5 / 60 else f"{hours * 3600:.0f} s"
 
 
-def _disk(facts: Mapping[str, Any]) -> str:
-    parts = [f"trials {_bytes(facts['trials'])}"] if facts["trials"] is not None else []
-    parts += [f"{_bytes(facts['while_running'])} more while they run"] if facts["while_running"] is not None else []
-    parts += [f"prepared data {_bytes(facts['cache'])}"] if facts["cache"] is not None else []
-    missing = [] if facts["trials"] is not None else ["what trials keep is known once one has ended, or with --measure"]
-    missing += [] if facts["cache"] is not None else ["the size of the prepared data once they are"]
-    source = f" (from {facts['source']})" if facts["source"] else ""
-    return f"disk: {', '.join(parts)}{source}{'; ' if parts and missing else ''}{'; '.join(missing)}"
-
-
-def _bytes(number: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.3g} {unit}" if number < 1000 else f"{number:.0f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"
+def _disk(facts: Mapping[str, Any]) -> list[str]:
+    """What is still to be written, and what is free; a caution where it doesn't fit."""
+    total, unfit = space.in_bytes(facts["needed"]), not facts["fits"]
+    if not facts["number"]:
+        return ["disk: nothing is left to write"]
+    lines = [f"disk: about {total} more: {space.in_words(facts)}; {space.in_bytes(facts['free'])} are free"]
+    reserve = space.in_bytes(facts["reserve"])
+    return lines + [f"caution: this does not fit onto the disk with {reserve} in reserve"] * unfit
 
 
 # -- layout ---------------------------------------------------------------------------------------------

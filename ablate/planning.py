@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from ablate.conditions import BASE
-from ablate.cost import cost, disk
+from ablate.cost import cost
 from ablate.effects import PlannedEffect, effects
 from ablate.measure import Timing
 from ablate.plan import Plan, metric_facts
 from ablate.properties import properties
 from ablate.searchplan import foreseen
+from ablate.space import need
 from ablate.spread import Spread, spread
 
 SEEDS_SHOWN = range(3, 11)
@@ -43,7 +44,7 @@ def document(
         "design": {"name": plan.study.design.name, **properties(plan)},
         "detectable": detectable(whole, foresight, spread(plan, runs, foresight, pilot=pilot)),
         "cost": cost(whole, runs, foresight, timings),
-        "disk": disk(whole, runs, timings),
+        "disk": need(plan, runs).to_json(),
         "resources": {"device": plan.device, "ranks": sorted({arm.resolved.ranks for arm in plan.arms}),
                       "slots": plan.slots},
         "warnings": list(plan.warnings),

@@ -19,6 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 SCHEMA = 1
+KEPT = ("generator", "nothing")  # what an ended trial may keep of its networks
 SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")  # a name that is also one of a folder, a table cell, a run
 
 
@@ -66,11 +67,12 @@ class TrialSpec:
     data: str  # fingerprint of the input data
     replica: int = 0  # 1 for an A/A twin: other init, dropout and penalty streams
     schema: int = SCHEMA
+    keep: str = "generator"  # one of KEPT: what stays of its networks once it has ended
 
     @property
     def id(self) -> str:
-        """12 hex digits of what determines the numbers; names, paths and executor do not enter."""
-        return digest(asdict(self))
+        """12 hex digits of what determines the numbers; names, paths, executor and what is kept do not enter."""
+        return digest({key: value for key, value in asdict(self).items() if key != "keep"})
 
     def to_json(self) -> dict[str, Any]:
         return {"id": self.id, **asdict(self)}
@@ -229,6 +231,11 @@ class StudyFolder:
     @property
     def provenance(self) -> Path:
         return self.root / "provenance.json"
+
+    @property
+    def accepted_code(self) -> Path:
+        """Which states of the training code somebody has let train this study together."""
+        return self.root / "accepted-code.json"
 
     @property
     def confirmation(self) -> StudyFolder:

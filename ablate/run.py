@@ -17,7 +17,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from ablate import failpoints, importances, machine, startfiles, testreads
+from ablate import codechange, failpoints, importances, machine, startfiles, testreads
 from ablate.design import BASE
 from ablate.disk import remove_leftovers
 from ablate.display import Display
@@ -38,6 +38,7 @@ from ablate.processes import evict
 from ablate.race import Judge, looks_of
 from ablate.records import Arm, Status, StudyFolder, TrialResult, TrialSpec, write_atomically
 from ablate.searchplan import base_values, only_adds, restored
+from ablate.space import shortage
 from ablate.sqlite import unsound
 from ablate.stored import Damaged, read_plan
 from ablate.tracking import Tracking
@@ -50,7 +51,6 @@ log = logging.getLogger(__name__)
 
 SHOWN_DIFFERENCES = 12
 SPLITS = ("train", "validation", "test")
-FREE_BYTES = 200 * 2**20  # below this a study would fill the disk before it ends
 
 
 class Exit(IntEnum):
@@ -82,6 +82,7 @@ class Ended:
     counts: Mapping[str, int]
     unreachable: str | None = None
     place: str = ""  # of the tracking store, safe to show
+    remark: str = ""  # about the code that trained, where it is not the one that is installed
 
 
 Report = Callable[[Path], Path]
@@ -89,14 +90,14 @@ Summary = Callable[[Path], str]
 
 
 def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judge, retry_failed: bool = False,
-        extend: bool = False) -> Ended:  # fmt: skip
+        extend: bool = False, accept_code_change: bool = False) -> Ended:  # fmt: skip
     """Run or resume the plan under `runs`. `report` writes a study folder's report, `summary` reads its answer,
     `judge` says which arms leave a race.
 
     Trials that failed before stay failed unless `retry_failed` asks for another attempt. `extend` accepts a plan
-    that adds arms or seeds to the one that is there.
+    that adds arms or seeds to the one that is there, `accept_code_change` training under other code than before.
 
-    Raises Busy, StudyChanged, CannotRun, DataError and LedgerError before anything is started.
+    Raises Busy, StudyChanged, CodeChanged, CannotRun, DataError and LedgerError before anything is started.
     """
     check_machine(plan, runs)
     folder = StudyFolder(runs, plan.study.name)
@@ -107,6 +108,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
         plan = restored(plan, folder)
         check_plan(plan, folder, extend=extend)
         check_databases(plan, folder)
+        remark = codechange.check(plan, folder, accept=accept_code_change, retry_failed=retry_failed)
         log_into(folder.log)
         if asked := failpoints.asked_for():
             log.warning("faults are injected: %s", asked)
@@ -115,6 +117,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
             if plan.undrawn or not all(finished(id, folder.trial(id)) for id in plan.specs):
                 executor.warm_up()  # the launchers load torch while the data is prepared
             prepare_data(plan, folder)
+            check_space(plan, runs)  # again: by now it is known what the data take
             write_plan(plan, folder)  # last: a study whose data is refused leaves its name free
             with open_projections(plan, folder) as (ledger, tracking):
                 total = len(plan.specs) + plan.undrawn
@@ -136,7 +139,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
         finally:
             executor.close()
         code = _code(plan, results, tracking.unreachable)
-        return Ended(code, path, counts(plan, results), tracking.unreachable, tracking.place)
+        return Ended(code, path, counts(plan, results), tracking.unreachable, tracking.place, remark)
 
 
 def _code(plan: Plan, results: Mapping[str, TrialResult], unreachable: str | None) -> Exit:
@@ -206,14 +209,17 @@ def check_machine(plan: Plan, runs: Path) -> None:
         )
     try:
         runs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        stated = os.statvfs(runs)
     except OSError as error:
         raise CannotRun(f"the runs folder can't be made: {runs}: {error.strerror}") from None
     if not os.access(runs, os.W_OK | os.X_OK):
         raise CannotRun(f"the runs folder is not writable: {runs}")
-    if stated.f_bavail * stated.f_frsize < FREE_BYTES:
-        free = stated.f_bavail * stated.f_frsize / 2**20
-        raise CannotRun(f"{runs}: {free:.0f} MiB are free, at least {FREE_BYTES // 2**20} MiB are needed")
+    check_space(plan, runs)
+
+
+def check_space(plan: Plan, runs: Path) -> None:
+    """Raises CannotRun where what is left to run would fill the disk."""
+    if said := shortage(plan, runs):
+        raise CannotRun(said)
 
 
 def check_plan(plan: Plan, folder: StudyFolder, *, extend: bool) -> None:
@@ -259,7 +265,8 @@ def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:
     for document in (before, now):
         document["arms"] = {arm["name"]: arm for arm in document["arms"]}
         document["seeds"] = {str(seed): True for seed in document["seeds"]}
-    changed = differences(_without(before, "hash", "cells"), _without(now, "hash", "cells"))
+    derived = ("hash", "cells", "data_sets")
+    changed = differences(_without(before, *derived), _without(now, *derived))
     lines = [f"  {path}: {old!r} -> {new!r}" for path, (old, new) in changed.items()]
     more = [f"  ... and {len(lines) - SHOWN_DIFFERENCES} more"] if len(lines) > SHOWN_DIFFERENCES else []
     return "\n".join((

@@ -12,7 +12,7 @@ from typing import Any
 from ablate.design import DESIGNS
 from ablate.fraction import RESOLUTIONS
 from ablate.race import FIRST_LOOK
-from ablate.records import SLUG
+from ablate.records import KEPT, SLUG
 from ablate.resolve import RANKS
 from ablate.searchfile import MAX_VALUES, Listed, Range, SearchOptions
 from ablate.study import MAX_SEED, MAX_SEEDS, SECTIONS, TRAINERS, Resources
@@ -86,6 +86,7 @@ def _top_level() -> Schema:
         },
         "aa": {"type": "boolean", "description": "Train the base once more, which must not differ: an A/A arm."},
         "race": _race(),
+        "keep": {"type": "string", "enum": list(KEPT), "description": "What an ended trial keeps of its networks."},
         "also": {"type": "array", "items": metrics, "uniqueItems": True, "description": "Exploratory metrics."},
         **sections,
     }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from ablate import events
 from ablate.problems import Problem, StudyError
 from ablate.readings import in_words
-from ablate.records import SLUG, StudyFolder, TrialFolder
+from ablate.records import KEPT, SLUG, StudyFolder, TrialFolder
 from ablate.stored import read_cells, read_spec
 
 APPLY = """\
@@ -62,7 +62,7 @@ def trial_document(folder: TrialFolder) -> dict[str, Any]:
         "scores": dict(result.scores), "health": health,
         "diagnosis": result.diagnosis, "evidence": dict(result.evidence), "findings": dict(result.findings),
         "warnings": list(result.warnings), "recipe": spec["recipe"], "ranks": spec["ranks"],
-        "threads": spec["threads"], "device": spec["device"], "data": spec["data"],
+        "threads": spec["threads"], "keep": spec.get("keep", KEPT[0]), "device": spec["device"], "data": spec["data"],
         "folder": str(folder.root), "files": files,
     }  # fmt: skip
 
@@ -90,6 +90,8 @@ def describe(document: dict[str, Any]) -> str:
     if generator in d["files"]:
         code = APPLY.format(path=f"{d['folder']}/{generator}", tile=d["recipe"]["data"]["tile"])
         lines += ["", "apply its generator", *(f"  {line}" for line in code.splitlines())]
+    elif d["keep"] == "nothing":
+        lines += ["", "its generator was not kept (`keep: nothing` in the study)"]
     return "\n".join(lines)
 
 

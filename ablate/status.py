@@ -1,33 +1,80 @@
-"""`ablate status`: the truth now, read from the folders, also about a driver that is dead."""
+"""`ablate status`: the truth now, read from the folders, also about a driver that is dead.
+
+A living driver holds the study's lock, a trial that trains its stream's. Locks of another machine may not show here: of
+a driver that started there and has not said that it ended, this is said and no more.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ablate import events
-from ablate.lock import is_held
+from ablate import events, lock
 from ablate.records import Status, StudyFolder, TrialFolder
-from ablate.stored import read_outline
+from ablate.recovery import Resumption, Rhythm, resumptions, summed
+from ablate.stored import Damaged, read_outline, read_spec
+
+RUNNING, WAITING, UNKNOWN, DAMAGED = "running", "waiting", "unknown", "damaged"  # of trials without an outcome
+STATES = (*Status, RUNNING, WAITING, UNKNOWN, DAMAGED)
 
 
 def study_status(runs: Path, name: str) -> dict[str, Any]:
-    """Study, state (running, finished or stopped), counts of cells, and each trial."""
+    """Study, state, driver, counts of cells, each trial, and what taking trials up again has cost.
+
+    The state is `running`, `finished`, `stopped` (work is left and no driver lives) or `unknown` (work is left, and
+    whether its driver lives can't be seen from this machine). Raises Damaged for the plan.
+    """
     folder = StudyFolder(runs, name)
     plan = read_outline(folder)
-    cells = plan["cells"]
-    alive = is_held(folder.lock)
-    trials = {cell["trial"]: _trial(folder.trial(cell["trial"]), alive) for cell in cells}
-    counts = Counter(trials[cell["trial"]]["state"] for cell in cells)
-    counts["waiting"] += _undrawn(plan)
-    waiting = counts["running"] + counts["waiting"]
-    state = "running" if alive else "stopped" if waiting else "finished"
-    names = [*Status, "running", "waiting"]
+    last, alive = lock.last_driver(folder.lock), lock.is_run(folder.lock)
+    unseen = not alive and last is not None and last.ended is None and not last.seen_from_here
+    ids = dict.fromkeys(cell["trial"] for cell in plan["cells"])
+    found = {id: _trial(folder.trial(id), unseen=unseen) for id in ids}
+    counts = Counter(found[cell["trial"]].state for cell in plan["cells"])
+    counts[WAITING] += _undrawn(plan)
+    left = sum(counts[state] for state in (RUNNING, WAITING, UNKNOWN, DAMAGED))
     return {
-        "study": name, "state": state, "counts": {str(key): counts[str(key)] for key in names},
-        "trials": [{**cell, **trials[cell["trial"]]} for cell in cells],
+        "study": name, "state": "running" if alive else "finished" if not left else UNKNOWN if unseen else "stopped",
+        "driver": last and _driver(last, None if unseen else alive, [one.last for one in found.values()]),
+        "counts": {str(key): counts[str(key)] for key in STATES},
+        "recovery": summed([(one.resumptions, one.rhythm) for one in found.values()]).to_json(),
+        "trials": [{**cell, **found[cell["trial"]].to_json()} for cell in plan["cells"]],
     }  # fmt: skip
+
+
+def all_status(runs: Path) -> list[dict[str, Any]]:
+    """The status of every study under `runs`; of one whose plan is damaged its name, that state, and `why`."""
+    found = []
+    for path in sorted(runs.glob("*/plan.json")):
+        try:
+            found.append(study_status(runs, path.parent.name))
+        except Damaged as error:
+            found.append({"study": path.parent.name, "state": DAMAGED, "why": str(error)})
+    return found
+
+
+def is_whole(status: Mapping[str, Any]) -> bool:
+    """Whether every file that the status was read from could be read."""
+    return status["state"] != DAMAGED and not status["counts"][DAMAGED]
+
+
+# -- driver -----------------------------------------------------------------------------------------------
+
+
+def _driver(last: lock.Holder, alive: bool | None, lines: Sequence[float | None]) -> dict[str, Any]:
+    """The driver that ran the study last; `alive` is None where that can't be seen.
+
+    `last_sign` is when it started or a trial last wrote a line: by what the files say, since copies have other dates.
+    """
+    sign = max([last.start, *(time for time in lines if time is not None and time >= last.start)])
+    return {"pid": last.pid, "host": last.host, "since": last.start, "alive": alive, "ended": last.ended,
+            "error": last.error, "last_sign": sign}  # fmt: skip
+
+
+# -- trials -----------------------------------------------------------------------------------------------
 
 
 def _undrawn(plan: dict[str, Any]) -> int:
@@ -38,42 +85,47 @@ def _undrawn(plan: dict[str, Any]) -> int:
     return (search["trials"] - drawn) * len(plan["seeds"])
 
 
-def _trial(folder: TrialFolder, driver_alive: bool) -> dict[str, Any]:
-    """A trial without its end is running under a living driver, and waits to be taken up under a dead one."""
-    stream = events.read(folder.events)
+@dataclass(frozen=True)
+class _Trial:
+    """What a trial's stream says now; `last` is the time of its last line."""
+
+    state: str
+    step: int = 0
+    why: str = ""
+    diagnosis: str = ""
+    findings: Mapping[str, str] = field(default_factory=dict)
+    attempts: int = 0
+    last: float | None = None
+    resumptions: tuple[Resumption, ...] = ()
+    rhythm: Rhythm | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        interval = self.rhythm and self.rhythm.interval
+        return {**{key: value for key, value in asdict(self).items() if key != "rhythm"}, "interval": interval}
+
+
+def _trial(folder: TrialFolder, *, unseen: bool) -> _Trial:
+    """A trial without its end is running while somebody holds its stream, and waits to be taken up else."""
+    alive = lock.is_held(folder.events)  # before the reading: what was written by then is read
+    try:
+        stream = events.read(folder.events)
+    except events.CorruptStream as error:
+        return _Trial(DAMAGED, why=str(error))
+    state = RUNNING if alive else UNKNOWN if stream and unseen else WAITING
+    attempts = sum(isinstance(event, events.Started) for event in stream)
+    rhythm = _rhythm(folder) if attempts > 1 else None
+    found = _Trial(state, max((event.step for event in stream), default=0), attempts=attempts,
+                   last=stream[-1].time if stream else None, resumptions=resumptions(stream, rhythm),
+                   rhythm=rhythm)  # fmt: skip
     ended = next((event for event in stream if isinstance(event, events.Ended)), None)
-    step = max((event.step for event in stream if isinstance(event, events.Measured)), default=0)
-    if ended:
-        said = {"diagnosis": ended.diagnosis, "findings": dict(ended.findings)}
-        return {"state": ended.status, "step": ended.step, "why": ended.why, **said}
-    state = "running" if stream and driver_alive else "waiting"
-    return {"state": state, "step": step, "why": "", "diagnosis": "", "findings": {}}
+    if ended is None:
+        return found
+    return replace(found, state=ended.status, step=ended.step, why=ended.why, diagnosis=ended.diagnosis,
+                   findings=dict(ended.findings))  # fmt: skip
 
 
-def _health(status: dict[str, Any]) -> list[str]:
-    """What the trials that have ended suffered from most, in one line."""
-    said = Counter(_said(trial) for trial in status["trials"] if trial["diagnosis"])
-    return [f"  health: {', '.join(f'{number} {name}' for name, number in said.most_common())}"] if said else []
-
-
-def _said(trial: dict[str, Any]) -> str:
-    """The diagnosis as reports count it, or `healthy`, or `unjudged`."""
-    return trial["findings"].get(trial["diagnosis"], trial["diagnosis"]).partition(":")[0]
-
-
-def describe(status: dict[str, Any], *, every: bool = False) -> str:
-    """The status in a few lines; trials that need a look are named, or `every` one."""
-    counts = ", ".join(f"{number} {name}" for name, number in status["counts"].items() if number)
-    total = sum(status["counts"].values())
-    lines = [f"{status['study']}: {status['state']}; {total} trials: {counts}", *_health(status)]
-    for trial in status["trials"]:
-        name = f"  {trial['arm']} · seed {trial['seed']} ({trial['trial']})"
-        if trial["state"] == "running":
-            lines.append(f"{name} running, {trial['step']} generator updates done")
-        elif trial["state"] not in ("done", "waiting"):
-            lines.append(f"{name} {trial['state']}: {trial['why']}")
-        elif every:
-            lines.append(f"{name} {trial['state']}" + (f", {_said(trial)}" if trial["diagnosis"] else ""))
-    if status["state"] == "stopped":
-        lines.append(f"  no driver is alive; go on with: ablate run {status['study']}")
-    return "\n".join(lines)
+def _rhythm(folder: TrialFolder) -> Rhythm | None:
+    try:
+        return Rhythm.of(read_spec(folder)["recipe"])
+    except (Damaged, OSError):
+        return None

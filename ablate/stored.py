@@ -61,6 +61,16 @@ def read_spec(folder: TrialFolder) -> dict[str, Any]:
     return spec
 
 
+def read_accepted_code(folder: StudyFolder) -> list[dict[str, Any]]:
+    """What was accepted about changed code, each with `states`; empty where nothing was. Raises Damaged."""
+    if not folder.accepted_code.exists():
+        return []
+    found = read_mapping(folder.accepted_code)
+    _check(folder.accepted_code, "", found, {"accepted": list})
+    _check_each(folder.accepted_code, "accepted", found, {"states": list})
+    return found["accepted"]
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """The JSON mapping in a file. Raises Damaged."""
     try:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ablate.conditions import Conditions
+from ablate.confirm import unfounded
 from ablate.design import Design
 from ablate.design_keys import read_conditions, read_design, read_full
 from ablate.factors import Factors, check_base, check_levels, check_slug, read_factors
 from ablate.mlflow_store import unknown_store
 from ablate.problems import no_such, not_local, shown, without_password
 from ablate.race import Race, read_race
-from ablate.records import StudyFolder
+from ablate.records import KEPT, StudyFolder
 from ablate.resolve import attempt, place_paths
 from ablate.search import Search
 from ablate.searchfile import Asked, read_search
@@ -114,6 +115,7 @@ class Study:
     unavailable: Mapping[str, str] = field(default_factory=dict)  # metric left out of `also` -> why
     search: Search | None = None  # what the design `search` samples its arms from
     race: Race | None = None
+    keep: str = KEPT[0]  # of the networks of a trial that has ended
 
 
 SECTIONS: dict[str, type] = {"metric": Metric, "failure": Failure, "resources": Resources, "tracking": Tracking,
@@ -121,14 +123,16 @@ SECTIONS: dict[str, type] = {"metric": Metric, "failure": Failure, "resources": 
 TRAINERS = ("pix2pix",)
 KEYS = (
     "name", "question", "trainer", "extends", "base", "full", "factors", "when", "never", "design",
-    "seeds", "aa", "race", "metric", "also", "failure", "resources", "tracking", "confirms",
+    "seeds", "aa", "race", "metric", "also", "failure", "resources", "keep", "tracking", "confirms",
 )  # fmt: skip
 
 
-def load(path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None) -> Study:
+def load(
+    path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None, runs: Path | None = None
+) -> Study:  # fmt: skip
     """The study in the file `path`, with `sets` (`PATH=YAML`) applied; relative paths start from `cwd`.
 
-    Raises StudyError with every mistake in it.
+    What `confirms` names must have run under `runs`, unless that is None. Raises StudyError with every mistake.
     """
     cwd = (cwd or Path.cwd()).absolute()
     sources = gather(path, sets=sets, cwd=cwd)
@@ -155,19 +159,22 @@ def load(path: Path | str, *, sets: Sequence[str] = (), cwd: Path | None = None)
         name=_name(sources), question=_question(sources), trainer=_trainer(sources), base=dict(base),
         factors=factors, conditions=conditions, design=design,
         seeds=seeds, aa=_aa(sources), also=also, sets=tuple(sets), search=asked and asked.search,
-        race=_race(sources, asked, len(seeds)),
+        race=_race(sources, asked, len(seeds)), keep=_keep(sources),
         source=(cwd / path).resolve(), text=_text(sources.data), warnings=(*warnings, *cautions),
         unavailable=left_out, **parts,
     )  # fmt: skip
-    _check_confirms(sources, study)
+    _check_confirms(sources, study, runs)
     if sources.problems:
         raise sources.error()
     return study
 
 
-def _check_confirms(sources: Sources, study: Study) -> None:
+def _check_confirms(sources: Sources, study: Study, runs: Path | None) -> None:
     """The test split is spent by looking at it: only a confirmation ranks by it, on seeds that selected nothing."""
     confirms = study.confirms
+    if confirms and confirms != Confirms() and runs is not None and study.name:
+        for key, message in unfounded(study.name, confirms, runs):
+            sources.refuse(("confirms", key), message)
     if study.metric.split == "test" and not (confirms and confirms.study):
         sources.refuse(("metric", "split"), "test scenes are kept for `ablate confirm`, which ranks by them; "
                        "expected validation")  # fmt: skip
@@ -264,6 +271,15 @@ def _aa(sources: Sources) -> bool:
     if not isinstance(raw, bool):
         sources.refuse(("aa",), f"expected true or false, found {shown(raw)}")
     return raw is True
+
+
+def _keep(sources: Sources) -> str:
+    raw = sources.data.get("keep", KEPT[0])
+    if raw not in KEPT:
+        sources.refuse(("keep",), no_such("choice", raw, KEPT) if isinstance(raw, str) else
+                       f"expected {' or '.join(KEPT)}, found {shown(raw)}")  # fmt: skip
+        return KEPT[0]
+    return raw
 
 
 def _check_family(sources: Sources, metric: Metric, design: Design) -> None:

@@ -41,6 +41,7 @@ RUNS = Path("runs")
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """People's own mistakes end in a sentence and an exit code, never in a traceback."""
+    from ablate.codechange import CodeChanged
     from ablate.disk import DiskFull
     from ablate.driver import CannotGoOn
     from ablate.events import CorruptStream
@@ -53,7 +54,7 @@ def plain_errors() -> Iterator[None]:
     from trainers.pairs import DataError
 
     codes: dict[type[Exception], Exit] = {
-        **dict.fromkeys((StudyError, StudyChanged, DataError), Exit.usage),
+        **dict.fromkeys((StudyError, StudyChanged, CodeChanged, DataError), Exit.usage),
         **dict.fromkeys((LedgerError, CorruptStream, Damaged), Exit.storage),
         **dict.fromkeys((CannotRun, CannotLaunch, CannotGoOn, ReferencesFailed, DiskFull), Exit.environment),
         Busy: Exit.busy,
@@ -122,7 +123,7 @@ def find_study(study: str, runs: Path) -> Path:
 def load(study: str, runs: Path, sets: list[str] | None) -> Study:
     from ablate.study import load as load_study
 
-    return load_study(find_study(study, runs), sets=sets or ())
+    return load_study(find_study(study, runs), sets=sets or (), runs=runs)
 
 
 def say(text: object) -> None:

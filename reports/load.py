@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablate.events import Ended, Started, Warned, fold, read
+from ablate.code import states
+from ablate.events import Ended, Warned, fold, read
 from ablate.records import Status, StudyFolder, TrialFolder, TrialResult
 from reports.streams import compact, elapsed, uncollected
 
@@ -45,7 +46,7 @@ class Run:
     result: TrialResult | None = None
     flags: Mapping[str, int] = field(default_factory=dict)
     samples: Path | None = None
-    code: frozenset[str] = frozenset()  # digests of the training code and torch's version, over all attempts
+    code: tuple[str, ...] = ()  # states of training code and torch, in the order of its attempts, each once
     split: str = "validation"  # that final values are read from
     scores: Path | None = None  # per tile of that split: tile, scene, a column per metric
     elapsed: Mapping[int, float] = field(default_factory=dict)  # step scored on that split -> hours of training
@@ -285,15 +286,11 @@ def _run(folder: TrialFolder, arm: str, seed: int, trial: str, split: str) -> Ru
         result=result,
         flags=flags,
         samples=samples[-1] if samples else None,
-        code=frozenset(_code(event) for event in events if isinstance(event, Started)),
+        code=states(events),
         split=split,
         scores=scores if (scores := folder.scores_of(split)).exists() else None,
         elapsed=elapsed(events, split),
     )
-
-
-def _code(event: Started) -> str:
-    return f"{event.versions.get('code', '?')}, torch {event.versions.get('torch', '?')}"
 
 
 def _outcome(folder: TrialFolder, result: TrialResult, ended: bool) -> str:

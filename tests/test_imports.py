@@ -13,7 +13,7 @@ import ablate
 import reports
 import trainers
 
-LEAVES = ["ablate.artifacts", "ablate.disk", "ablate.events", "ablate.failpoints", "ablate.processes",
+LEAVES = ["ablate.artifacts", "ablate.code", "ablate.disk", "ablate.events", "ablate.failpoints", "ablate.processes",
           "ablate.records"]  # fmt: skip
 WORKER_MODULES = {"ablate", *LEAVES}
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from trainers.sizes import WITH_WEIGHTS
+
 
 def norm_layer(kind: str, channels: int) -> nn.Module:
     """The layer called `kind`: batch, instance (without weights, as pix2pix), none or sync_batch."""
@@ -21,7 +23,7 @@ def norm_layer(kind: str, channels: int) -> nn.Module:
 
 def needs_bias(kind: str) -> bool:
     """Whether a convolution before this norm keeps its bias: batch norm brings one of its own."""
-    return kind not in ("batch", "sync_batch")
+    return kind not in WITH_WEIGHTS
 
 
 class SyncBatchNorm(nn.BatchNorm2d):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from ablate.disk import sync_folder
+from ablate.disk import abandoned, sync_folder
 from ablate.records import digest
 from trainers.cutting import PREPARATION, cut
 from trainers.families import LAYOUTS, build, part_name
@@ -78,6 +78,12 @@ def prune(cache: Path, keep: Collection[str]) -> dict[str, int]:
             size = _removed(cache, folder)
             removed |= {} if size is None else {folder.name: size}
     return removed
+
+
+def in_use(cache: Path, name: str) -> bool:
+    """Whether another process builds that set, or has prepared it and may be about to read."""
+    locks = (_use_lock(cache, name), _build_lock(cache, name))
+    return any(path.exists() and path not in _used and not abandoned(path) for path in locks)
 
 
 def _removed(cache: Path, folder: Path) -> int | None:

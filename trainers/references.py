@@ -20,6 +20,7 @@ from ablate.events import Ended, EventWriter, Measured, Started, read
 from ablate.records import Status, TrialFolder
 from trainers import streams
 from trainers.evaluate import Scorer
+from trainers.versions import versions
 from trainers.watchdog import Limits, Watchdog, end_rank
 
 BATCH = 16
@@ -45,7 +46,7 @@ def run(folder: Path) -> None:
     with watchdog.running():
         writer = EventWriter(paths.events, attempt=attempt)
         torch.set_num_threads(1)  # as a trial by default: sums then do not depend on the machine's cores
-        writer.append(Started, world_size=1, threads=1, device=platform.machine(), versions=_versions())
+        writer.append(Started, world_size=1, threads=1, device=platform.machine(), versions=versions())
         watchdog.enter("evaluation", 0)
         values = measure(folder / spec["cache"], metrics=spec["metrics"], split=spec["split"], beat=watchdog.beat)
         writer.append(Measured, step=0, images=0, split=spec["split"], values=values)
@@ -135,7 +136,3 @@ class Partners:
 def _batches(tiles, indices: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     for start in range(0, len(indices), BATCH):
         yield tiles.read(indices[start : start + BATCH])
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}

@@ -30,6 +30,7 @@ from trainers.recipe import Recipe
 from trainers.samples import save_sample
 from trainers.tiles import Tiles
 from trainers.training import Training
+from trainers.versions import versions
 from trainers.watch import Watch
 from trainers.watchdog import Limits, Process, Watchdog, end_rank
 
@@ -113,7 +114,7 @@ class Trial:
             self.writer.attempt = 1 + sum(isinstance(event, Started) for event in before)
         damaged = self._restore(before)
         self._event(Started, world_size=self.ranks.size, threads=self.spec.threads,
-                    device=self._device_name(), versions=_versions(), step=self.step)  # fmt: skip
+                    device=self._device_name(), versions=versions(), step=self.step, start_up=_age())  # fmt: skip
         for what in damaged:
             self._event(Warned, step=self.step, message=f"checkpoint: {what}; taken up from update {self.step}")
         return True
@@ -191,6 +192,8 @@ class Trial:
 
     def _save_final(self, scores: Scores) -> None:
         self._save_scores("validation", self.validation, scores)
+        if self.spec.keep != "generator":
+            return
         state = {
             "generator": self.training.result.state_dict(), "recipe": dict(self.spec.recipe),
             "bands": [self.tiles.sar_bands, self.tiles.optical_bands], "tile": self.tiles.tile,
@@ -265,10 +268,10 @@ class Trial:
         return platform.processor() or platform.machine()
 
 
-def _versions() -> dict[str, str]:
-    """Versions that numbers can depend on; `code` is a digest of this package's sources."""
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
-    code = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
-    return {
-        "python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "code": code,
-    }  # fmt: skip
+def _age() -> float | None:
+    """Seconds since this process was born; None where the kernel doesn't say."""
+    try:
+        born = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return round(time.clock_gettime(time.CLOCK_BOOTTIME) - born, 3)
+    except (OSError, AttributeError, ValueError, IndexError):
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from reports.fit import fit
 from reports.page import Page, trained_on
 from reports.scoring import scores_of
 from reports.sections.method import refused
-from reports.wording import code, escape, listed
+from reports.wording import code, count, escape, listed
 
 
 def notes(page: Page) -> str:
@@ -32,13 +33,15 @@ def notes(page: Page) -> str:
 
 
 def _mixed_code(page: Page) -> list[str]:
-    """Runs that different states of the code have trained: a difference may be the code's."""
-    states = sorted(set().union(*(run.code for run in page.results.all_runs)))
-    if len(states) < 2:
+    """How many trials each state of the code has trained, where there were several: a difference may be the code's."""
+    runs = [run for run in (*page.results.all_runs, *page.results.twin) if run.code]
+    counted = Counter(" and then ".join(run.code) for run in runs)
+    if len(counted) < 2 and not any(len(run.code) > 1 for run in runs):
         return []
+    said = "; ".join(f"{count(number, 'trial')} under {escape(state)}" for state, number in sorted(counted.items()))
     return [
-        f"The runs were trained by {len(states)} states of the code or of torch ({escape('; '.join(states))}): "
-        "a difference between arms may be one between those."
+        f"Different states of the training code or of torch trained these runs ({said}): differences between them "
+        "may be the code's."
     ]
 
 

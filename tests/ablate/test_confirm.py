@@ -12,7 +12,7 @@ from ablate.plan import make_plan
 from ablate.problems import StudyError
 from ablate.records import StudyFolder
 from ablate.study import load
-from tests.ablate import studies
+from tests.ablate import commands, studies
 
 HALF = "    half: {optimizer.lr_ratio: 0.5}\n"
 THREE = studies.STUDY.replace(HALF, HALF + HALF.replace("half", "tenth").replace("0.5", "0.1"))
@@ -79,6 +79,47 @@ def test_a_confirmation_refuses_the_seeds_that_selected(ran):
     settings = [*confirm.settings(ran, Chosen()), "seeds=[2, 30]"]
     with pytest.raises(StudyError, match="seed 2 selected"):
         load(ran.study, sets=settings)
+
+
+def test_a_confirmation_by_hand_is_refused_unless_what_it_confirms_has_run(ran):
+    """Else the test scenes could be looked at by anyone who writes `confirms`."""
+    settings = confirm.settings(ran, Chosen())
+    assert load(ran.study, sets=settings, runs=ran.runs).metric.split == "test"
+    stated = json.loads(settings[-3].partition("=")[2])
+    assert set(stated) == {"study", "plan", "arms", "seeds"}
+    for key, value, says in (
+        ("study", "absent", "confirms.study: no study 'absent' has run under"),
+        ("study", "../tiny", "confirms.study: no study '../tiny' has run under"),
+        ("study", "", "confirms.study: is missing; `confirms` is what `ablate confirm` writes"),
+        ("plan", "0123456789ab", f"confirms.plan: the plan of tiny is {stated['plan']}, not '0123456789ab'"),
+        ("arms", ["lr_ratio=halve"], "confirms.arms: no such arm: 'lr_ratio=halve'; .*did you mean lr_ratio=half?"),
+        ("seeds", [1], "confirms.seeds: tiny selected on seed 2 too"),
+    ):
+        changed = f"confirms={json.dumps(stated | {key: value})}"
+        with pytest.raises(StudyError, match=says.replace("?", r"\?")):
+            load(ran.study, sets=[*settings, changed], runs=ran.runs)
+
+
+def test_a_confirmation_that_has_begun_stands_when_its_study_has_gone(ran):
+    settings = confirm.settings(ran, Chosen())
+    study = load(ran.study, sets=settings)
+    ran.confirmation.root.mkdir()
+    ran.confirmation.plan.write_text(json.dumps(make_plan(study).to_json()))
+    ran.plan.unlink()
+    assert load(ran.study, sets=settings, runs=ran.runs).confirms == study.confirms
+    with pytest.raises(StudyError, match="no study 'tiny' has run"):
+        load(ran.study, sets=[*settings, "name=other"], runs=ran.runs)
+
+
+def test_check_plan_and_run_refuse_a_confirmation_by_hand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    by_hand = "confirms: {study: tiny-before, plan: '0123456789ab', arms: [base], seeds: [9]}\n"
+    studies.write(tmp_path, THREE + by_hand)
+    for command in ("check", "plan", "run"):
+        ended = commands.ablate(command, "tiny.yaml", "--set", "metric.split=test")
+        said = "tiny.yaml:19:12: confirms.study: no study 'tiny-before' has run under runs/"
+        assert ended.code == 2 and said in ended.err, ended.err
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
 def test_a_study_file_keeps_what_it_confirms(ran, tmp_path):

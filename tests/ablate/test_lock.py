@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +29,67 @@ def test_however_little_a_holder_has_said_of_itself_the_lock_counts(tmp_path):
         whole = path.read_bytes()
         for length in range(len(whole)):
             path.write_bytes(whole[:length])
-            assert lock._describe(path) == "another driver runs this study"
+            assert lock.describe(path) == "another driver runs this study"
         path.write_bytes(whole)
-        assert f"pid {os.getpid()} on" in lock._describe(path)
+        assert f"pid {os.getpid()} on" in lock.describe(path)
+
+
+def test_a_driver_that_lets_go_says_when_and_how(tmp_path):
+    path = tmp_path / "driver.lock"
+    assert lock.last_driver(path) is None
+    with lock.hold(path):
+        during = lock.last_driver(path)
+        assert (during.pid, during.ended, during.seen_from_here) == (os.getpid(), None, True)
+        assert lock.is_run(path)
+    after = lock.last_driver(path)
+    assert after.ended >= after.start and not after.error and not lock.is_run(path)
+    for error in (KeyboardInterrupt, ValueError):
+        with pytest.raises(error), lock.hold(path):
+            raise error
+        assert lock.last_driver(path).error == error.__name__
+
+
+def test_a_killed_driver_has_not_said_that_it_ended(tmp_path):
+    path = tmp_path / "driver.lock"
+    code = f"import time\nfrom pathlib import Path\nfrom ablate.lock import hold\nwith hold(Path({str(path)!r})):\n"
+    holder = subprocess.Popen([sys.executable, "-c", code + "    print('held', flush=True); time.sleep(60)"],
+                              stdout=subprocess.PIPE, text=True)  # fmt: skip
+    assert holder.stdout.readline() == "held\n" and lock.is_run(path)
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    dead = lock.last_driver(path)
+    assert not lock.is_held(path) and (dead.pid, dead.ended) == (holder.pid, None)
+
+
+def test_whoever_is_no_driver_leaves_no_trace_and_is_named_to_a_driver(tmp_path):
+    path = tmp_path / "driver.lock"
+    with lock.hold(path):
+        pass
+    before = path.read_bytes()
+    with lock.hold(path, what="ablate clean"):
+        assert not lock.is_run(path) and lock.last_driver(path).ended
+        busy = pytest.raises(lock.Busy, match=f"`ablate clean` works on this study: pid {os.getpid()} on")
+        with busy, lock.hold(path):
+            pass
+    assert path.read_bytes() == before
+    with lock.hold(path):
+        assert lock.is_run(path)
+
+
+def test_a_lock_of_another_machine_may_not_show_here(tmp_path):
+    path = tmp_path / "driver.lock"
+    with lock.hold(path):
+        here = lock.last_driver(path)
+    assert here.seen_from_here
+    assert replace(here, host="elsewhere").seen_from_here, "a container of this machine"
+    assert not replace(here, host="elsewhere", boot="another").seen_from_here
+    assert not replace(here, host="elsewhere", boot="").seen_from_here, "a lock file of before it said more"
+
+
+def test_whatever_lies_in_its_place_is_no_driver(tmp_path):
+    path = tmp_path / "driver.lock"
+    foreign = b'{"pid": "x", "host": 1, "start": "y"}'
+    for content in (b"", b"\xff\xfe", b"[]", b"{}", b"[" * 10**5, foreign, b"null\n{}"):
+        path.write_bytes(content)
+        assert lock.last_driver(path) is None and not lock.is_run(path)
+        assert lock.describe(path) == "another driver runs this study"

@@ -76,7 +76,6 @@ def test_without_a_default_it_says_what_is_not_known(make, tmp_path):
     said = describe(plan, found)
     assert "it is not known yet: give --pilot STUDY or --pilot NUMBER" in " ".join(said.split())
     assert "their time is known once the first has ended, or with --measure" in said
-    assert "what trials keep is known once one has ended" in said
 
 
 def test_trials_of_the_study_itself_come_before_anything_else(make, tmp_path):
@@ -149,17 +148,6 @@ def test_cost_is_trials_times_seconds_over_slots_with_an_interval(make, tmp_path
     assert 0.5 < found["low"] < 0.99 and 1.01 < found["high"] < 1.5
 
 
-def test_disk_is_what_finished_trials_keep(make, tmp_path):
-    plan = make()
-    pretend(plan, tmp_path, sd=0.1, seeds=[1])
-    found = facts(plan, tmp_path)["disk"]
-    assert 15 * 1000 < found["trials"] < 15 * 2500 and found["cache"] is None and found["while_running"] is None
-    for fingerprint in plan.data:
-        (tmp_path / "cache" / fingerprint).mkdir(parents=True)
-        (tmp_path / "cache" / fingerprint / "tiles").write_bytes(b"0" * 123)
-    assert facts(plan, tmp_path)["disk"]["cache"] == 123
-
-
 def test_a_main_effect_is_found_at_a_smaller_size_than_an_arm_and_words_say_so(make, tmp_path):
     plan = make(FULL)
     found = facts(plan, tmp_path)
@@ -211,8 +199,9 @@ def test_the_smallest_effect_of_interest_is_set_beside_what_shows(make, tmp_path
 def test_facts_are_plain_json_and_the_same_each_time(make, tmp_path):
     plan = make(FULL)
     pretend(plan, tmp_path, sd=0.1)
-    first, second = (json.dumps(facts(plan, tmp_path), allow_nan=False) for _ in range(2))
-    assert first == second
+    first, second = (facts(plan, tmp_path) for _ in range(2))
+    assert first["disk"].pop("free") and second["disk"].pop("free"), "what others leave free"
+    assert json.dumps(first, allow_nan=False) == json.dumps(second, allow_nan=False)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

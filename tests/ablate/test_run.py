@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -117,16 +118,21 @@ def test_the_report_says_how_many_tiles_and_scenes_it_rests_on(whole):
     assert "2 train, 1 validation, 1 test" in report
 
 
-def test_a_damaged_stream_is_named_with_its_file(whole, tmp_path):
+def test_a_damaged_stream_is_named_with_its_file_and_hides_no_other(whole, tmp_path):
     import shutil
 
     folder = StudyFolder(tmp_path / "runs", "tiny")
     shutil.copytree(whole[0].runs, folder.runs)
     stream = next(folder.root.glob("trials/*/events.jsonl"))
-    stream.write_bytes(b"garbage\n" + stream.read_bytes())
-    for command in ("status", "report"):
-        done = studies.ablate(command, "tiny", cwd=tmp_path)
-        assert done.returncode == 3 and str(stream.relative_to(tmp_path)) in done.stderr, done.stderr
+    first, rest = stream.read_bytes().split(b"\n", 1)
+    stream.write_bytes(first + b"\ngarbage\n" + rest)
+    place = f"{stream.relative_to(tmp_path)}:2: damaged: "
+    reported = studies.ablate("report", "tiny", cwd=tmp_path)
+    assert reported.returncode == 3 and place in reported.stderr, reported.stderr
+    for named in (("tiny",), ()):
+        status = studies.ablate("status", *named, cwd=tmp_path)
+        assert status.returncode == 3 and place in status.stdout, status.stdout + status.stderr
+        assert "4 trials: 3 done, 1 damaged" in status.stdout
 
 
 def test_status_show_and_report_read_the_folders(whole):
@@ -163,12 +169,18 @@ def test_killed_and_started_again_every_trial_runs_once_with_the_same_numbers(wh
     studies.wait_until(lambda: studies.measured(folder) >= 10, seconds=120, what="the second trial measures")
     below = studies.kill(process)
     studies.wait_until(lambda: not studies.alive(below), seconds=10, what="no process outlives the driver")
-    assert "stopped" in studies.ablate("status", cwd=tmp_path).stdout
+    said = studies.ablate("status", cwd=tmp_path).stdout
+    assert "tiny: stopped" in said and f"the driver (pid {process.pid} on" in said and ") died after 20" in said, said
     done = studies.ablate("run", "tiny.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_every_cell_ran_once(folder)
     assert studies.scores(folder) == studies.scores(reference)
     assert (folder.report / "table.csv").read_bytes() == (reference.report / "table.csv").read_bytes()
+    status = json.loads(studies.ablate("status", "tiny", "--json", cwd=tmp_path).stdout)
+    cost = status["recovery"]
+    assert status["state"] == "finished" and cost["resumptions"] == cost["trials"] >= 1, cost
+    assert cost["interval"] == [3, 3] and cost["largest"] <= 3 and cost["beyond"] == 0
+    assert 0 < cost["start_up"] < 120
 
 
 def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_turned_away(tmp_path):
@@ -182,6 +194,8 @@ def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_t
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 5, said
     assert "go on with: ablate run tiny" in said
+    status = studies.ablate("status", cwd=tmp_path).stdout
+    assert "tiny: stopped" in status and "stopped cleanly at 20" in status and "go on with: ablate run tiny" in status
     assert "RUNNING" not in {state for states in studies.mlflow_runs(folder).values() for state in states}
     assert studies.ablate("run", "tiny.yaml", cwd=tmp_path).returncode == 0
     assert_every_cell_ran_once(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate import show, status
+from ablate import show, status, status_words
 from ablate.events import CHECKSUM, Ended, EventWriter, Measured, Started, Warned
 from ablate.readings import WORDS, in_words
 from ablate.records import StudyFolder, TrialFolder, TrialSpec
@@ -68,7 +68,7 @@ def test_a_last_stage_that_was_not_judged_says_why(tmp_path):
     why = "Its last stage was not judged: it began at 90% of the budget, too late for 3 windows"
     folder = trial(tmp_path, diagnosis="unjudged", findings={"unjudged": why})
     assert f"diagnosis: unjudged\n  {why}\n" in show.describe(show.trial_document(folder))
-    assert "1 Its last stage was not judged" in status.describe(status.study_status(tmp_path, "s"))
+    assert "1 Its last stage was not judged" in status_words.describe(status.study_status(tmp_path, "s"))
 
 
 def test_a_trial_of_before_there_were_diagnoses_shows_none(tmp_path):
@@ -91,13 +91,13 @@ def test_the_status_counts_diagnoses_and_names_each_on_request(tmp_path):
     trial(tmp_path, **DOMINANT)
     found = status.study_status(tmp_path, "s")
     assert found["trials"][0]["diagnosis"] == "d_dominant"
-    assert "health: 1 D dominates" in status.describe(found)
-    assert "done, D dominates" in status.describe(found, every=True)
+    assert "health: 1 D dominates" in status_words.describe(found)
+    assert "done, D dominates" in status_words.describe(found, every=True)
 
 
 def test_the_status_of_older_trials_has_no_word_on_health(tmp_path):
     trial(tmp_path)
-    assert "health" not in status.describe(status.study_status(tmp_path, "s"))
+    assert "health" not in status_words.describe(status.study_status(tmp_path, "s"))
 
 
 def test_every_reading_that_a_diagnosis_rests_on_has_plain_words():

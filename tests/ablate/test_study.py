@@ -16,6 +16,7 @@ from ablate.problems import StudyError
 from ablate.resolve import resolve
 from ablate.study import Study, load
 from ablate.yamlfile import write_yaml
+from tests.ablate import studies
 
 REPOSITORY = Path(__file__).parents[2]
 STUDIES = sorted((REPOSITORY / "studies").glob("*.yaml"))
@@ -487,3 +488,19 @@ def test_checking_a_study_imports_neither_torch_nor_other_heavy_libraries(folder
         [sys.executable, "-c", code, str(STUDIES[0])], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert result.stdout.strip() == "[]", result.stderr
+
+
+@pytest.mark.parametrize(("raw", "says"), [
+    ("genrator", "no such choice: 'genrator'; there are generator, nothing; did you mean generator?"),
+    ("3", "expected generator or nothing, found 3"), ("[nothing]", "expected generator or nothing, found [nothing]"),
+])  # fmt: skip
+def test_what_is_kept_of_a_trial_is_one_of_two_and_makes_no_other_trial(raw, says, tmp_path):
+    from ablate.plan import make_plan
+
+    path = studies.write(tmp_path)
+    with pytest.raises(StudyError, match=re.escape(says)):
+        load(path, sets=[f"keep={raw}"])
+    plain, bare = (make_plan(load(path, sets=sets)) for sets in ((), ["keep=nothing"]))
+    assert list(plain.specs) == list(bare.specs) and plain.to_json() == bare.to_json()
+    assert {spec.keep for spec in plain.specs.values()} == {"generator"}
+    assert {spec.to_json()["keep"] for spec in bare.specs.values()} == {"nothing"}

@@ -260,19 +260,25 @@ def test_shares_of_arms_are_read_aloud(number, total, words):
     assert among(number, total) == words
 
 
-def test_runs_of_different_code_are_said(tmp_path):
-    from ablate.events import EventWriter, Started
+def test_runs_of_different_code_are_said_with_their_numbers(tmp_path):
+    from ablate.events import EventWriter, Measured, Started
     from reports import write
     from tests.reports import cases
 
     folder = cases.normal(tmp_path)
-    assert "states of the code" not in write(folder).read_text()
+    notes = "states of the training code"
+    assert notes not in write(folder).read_text()
     streams = sorted(folder.glob("trials/*/events.jsonl"))
-    for stream, code in zip(streams, ("aaa", "bbb"), strict=False):
+    for stream, code, measures in zip(streams, ("aaa", "bbb", "ccc"), (True, True, False), strict=False):
         writer = EventWriter(stream, attempt=2, clock=lambda: 9e9)
         writer.append(Started, world_size=1, threads=1, device="cpu", versions={"code": code, "torch": "2"})
+        if measures:
+            writer.append(Measured, step=120, images=480, split="train", values={"loss_d": 1.0})
         writer.close()
-    assert "states of the code" in write(folder).read_text()
+    text = write(folder).read_text()
+    said = next(line for line in text.splitlines() if notes in line)
+    assert f"({len(streams) - 2} trials under ?, torch 2.13; 1 trial under ?, torch 2.13 and then aaa, torch 2" in said
+    assert "1 trial under ?, torch 2.13 and then bbb, torch 2)" in said and "ccc" not in text
 
 
 def test_a_metric_that_could_not_be_computed_is_named_with_its_reason(tmp_path):

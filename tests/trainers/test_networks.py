@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from trainers.discriminators import patchgan
-from trainers.families import DISCRIMINATORS, GENERATORS, build
+from trainers.families import DISCRIMINATORS, GENERATORS, build, part_name
 from trainers.generators import unet
 
 TILE, BANDS_IN, BANDS_OUT = 64, 2, 3
@@ -133,6 +134,22 @@ def test_building_neither_reads_nor_moves_the_global_random_state(make):
     torch.manual_seed(2)
     for a, b in zip(one.values(), make(0).state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+@any_generator
+@pytest.mark.parametrize(("tile", "more"), [(64, {}), (32, {"width": 1}), (96, {"width": 3}), (64, {"depth": 3})])
+def test_a_generators_parameters_are_counted_without_building_it(part, tile, more):
+    part = replace(part, **{name: value for name, value in more.items() if hasattr(part, name)})
+    counted = GENERATORS.part(part_name(part)).parameters(part, tile=tile, bands_in=BANDS_IN, bands_out=BANDS_OUT)
+    assert counted == parameters(generator(part, tile=tile))
+
+
+@any_discriminator
+@pytest.mark.parametrize(("bands", "more"), [(5, {}), (2, {"width": 1}), (7, {"width": 3, "layers": 5})])
+def test_a_discriminators_parameters_are_counted_without_building_it(part, bands, more):
+    part = replace(part, **{name: value for name, value in more.items() if hasattr(part, name)})
+    counted = DISCRIMINATORS.part(part_name(part)).parameters(part, bands=bands)
+    assert counted == parameters(discriminator(part, bands=bands))
 
 
 @any_network

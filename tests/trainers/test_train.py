@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from ablate import events
+from ablate import artifacts, events
 from ablate.records import Status
 from tests.trainers import tiny
 from trainers import train
@@ -95,6 +96,20 @@ def test_a_flipped_byte_in_the_newest_checkpoint_sends_the_trial_to_the_one_befo
     folder.stop.unlink()
     train.run(folder.root)
     assert result(folder).curves == result(whole).curves
+
+
+def test_a_trial_may_keep_nothing_of_its_networks_and_is_the_same_trial(tmp_path):
+    spec = tiny.spec(tiny.recipe(steps=4, every=2))
+    bare = replace(spec, keep="nothing")
+    assert bare.id == spec.id and bare != spec
+    folders = [tiny.trial_folder(tmp_path / one.keep, one) for one in (spec, bare)]
+    for folder in folders:
+        train.run(folder.root)
+        assert artifacts.problems(folder) == []
+    kept, left = ([artifact.what for artifact in artifacts.listed(events.read(one.events))] for one in folders)
+    assert kept == ["generator", *left] and not list(folders[1].checkpoints.iterdir())
+    one, two = (result(folder) for folder in folders)
+    assert (one.curves, one.scores, one.status) == (two.curves, two.scores, two.status)
 
 
 def test_a_trial_that_blows_up_ends_as_diverged_and_says_where(tmp_path):

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
+from trainers.discriminators.patchgan import WIDEST
 from trainers.norms import needs_bias, norm_layer
-
-WIDEST = 8  # channels grow up to this multiple of the width
 
 
 class PatchGAN(nn.Module):

@@ -6,10 +6,13 @@ Isola et al., 2017, https://arxiv.org/abs/1611.07004, sec. 6.1.2. With the defau
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from trainers.options import Bounds, Count, options
+from trainers.sizes import convolution, normed
 
+WIDEST = 8  # channels grow up to this multiple of the width
 
 @options
 class Options:
@@ -30,6 +33,14 @@ def refuse(part: Options, recipe) -> list[str]:
         f"a PatchGAN of {part.layers} layers and {part.scales} scales needs tiles of {smallest} px or more;"
         f" the tile is {recipe.data.tile} px"
     ]
+
+
+def parameters(part: Options, *, bands: int) -> int:
+    """How many the network has that `build` makes."""
+    channels = [part.width * min(2**level, WIDEST) for level in range(part.layers + 1)]
+    tower = convolution(bands, part.width, kernel=4) + convolution(channels[-1], 1, kernel=4)
+    tower += sum(normed(part.norm, outer, inner, kernel=4) for outer, inner in pairwise(channels))
+    return part.scales * tower
 
 
 def build(part: Options, *, bands: int, generator=None):

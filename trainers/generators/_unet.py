@@ -13,10 +13,8 @@ from torch import Tensor, nn
 
 from trainers.generators._attention import AttentionGate
 from trainers.generators._multiscale import Fusion
+from trainers.generators.unet import FUSED, WIDEST
 from trainers.norms import needs_bias, norm_layer
-
-WIDEST = 8  # channels grow up to this multiple of the width
-FUSED = 4  # scales whose decoder features are fused, as in panoptic FPN
 
 
 class UNet(nn.Module):

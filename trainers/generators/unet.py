@@ -13,10 +13,14 @@ Kirillov et al., 2019, https://arxiv.org/abs/1901.02446, sec. 3.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from trainers.options import Bounds, Count, options
+from trainers.sizes import WITH_WEIGHTS, convolution, normed
 
+WIDEST = 8  # channels grow up to this multiple of the width
+FUSED = 4  # scales whose decoder features are fused, as in panoptic FPN
 
 @options
 class Options:
@@ -46,6 +50,26 @@ def refuse(part: Options, recipe) -> list[str]:
     if part.fusion and depth < 3:
         return [f"fusion joins decoder features of several scales: depth {depth} has one, 3 or more have several"]
     return []
+
+
+def parameters(part: Options, *, tile: int, bands_in: int, bands_out: int) -> int:
+    """How many the network has that `build` makes."""
+    depth = part.depth or halvings(tile)
+    channels = [part.width * min(2**level, WIDEST) for level in range(depth)]
+    bias = part.norm not in WITH_WEIGHTS
+    found = convolution(bands_in, part.width, kernel=4, bias=bias)
+    found += sum(normed(part.norm, outer, inner, kernel=4) for outer, inner in pairwise(channels[:-1]))
+    found += convolution(channels[-2], channels[-1], kernel=4, bias=bias)  # the innermost has no norm
+    sides, joined, skips = 1 if part.skip == "add" else 2, channels[-1], channels[-2::-1]
+    for outer in skips:
+        found += normed(part.norm, joined, outer, kernel=4)
+        joined = sides * outer
+    found += convolution(joined, bands_out, kernel=4)
+    if part.skip == "gated":
+        found += sum(2 * outer * (half := max(outer // 2, 1)) + half + half + 1 for outer in skips)
+    if part.fusion:
+        found += sum(sides * outer * joined for outer in skips[-FUSED:-1])
+    return found
 
 
 def build(part: Options, *, tile: int, bands_in: int, bands_out: int, generator=None):
