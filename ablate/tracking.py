@@ -17,6 +17,8 @@ from ablate.mlflow_store import redacted, resolve
 from ablate.outbox import Outbox, Patience
 from ablate.records import Arm, Cell, StudyFolder, TrialResult, TrialSpec
 
+SERVER_SECONDS, FILE_SECONDS = 30.0, 90.0  # to wait at the end for a store that is away
+
 
 @dataclass(frozen=True)
 class _Told:
@@ -113,10 +115,14 @@ class Tracking:
         """Whether all that was queued has been dealt with, after waiting `limit` seconds at most."""
         return self._outbox.flush(limit) if self._runs else True
 
-    def close(self, limit: float = 30.0, most: float = 600.0) -> None:
-        """Wait for what is queued: `limit` seconds for a store that is away, `most` for one that is slow."""
+    def close(self, limit: float | None = None, most: float = 600.0) -> None:
+        """Wait for what is queued: `most` seconds for a store that is slow, `limit` for one that is away.
+
+        By default that is 30 s for a server, and 90 s for a file, which somebody may have locked for a minute.
+        """
         if self._runs:
-            self._outbox.close(limit, most)
+            patient = FILE_SECONDS if self._uri.startswith("sqlite:") else SERVER_SECONDS
+            self._outbox.close(patient if limit is None else limit, most)
 
     def _tell(self, told: _Told) -> None:
         """Only the cell's name waits: what there is to say is looked up when its turn has come."""
