@@ -78,17 +78,17 @@ class Outbox:
     def close(self, limit: float = 30.0, most: float = 600.0) -> None:
         """Wait for what is left: `limit` seconds for a store that does not answer, `most` for one that is slow."""
         self._closing.set()
-        end, told = time.monotonic() + most, False
+        end, slow = time.monotonic() + most, False
         while not (drained := self.flush(limit)) and time.monotonic() < end and self._answers():
-            if not told:
+            if not slow:
                 log.warning("%s: still writing, %d calls wait; waiting for them", self._name, len(self) + 1)
-            told = True
+            slow = True
         with self._changed:
             self._given_up.set()
             self._changed.notify_all()
             if not drained:
-                left = f"{len(self._waiting) + 1} calls"
-                self._late = self._trouble or self._words(left, TimeoutError("still writing"))
+                why = TimeoutError("still writing" if slow else "no answer")
+                self._late = self._trouble or self._words(f"{len(self._waiting) + 1} calls", why)
 
     def _work(self) -> None:
         while True:
