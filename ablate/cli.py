@@ -173,6 +173,7 @@ def confirm(
 def running_summary(made: Plan, ended: Any, runs: Path) -> str:
     """The last lines of `ablate run`: what there is, and what to do next."""
     from ablate.run import Exit
+    from ablate.sync import behind
 
     where = f" --runs {runs}" if runs != RUNS else ""
     again = f"ablate run {made.study.name}{where}"
@@ -183,11 +184,39 @@ def running_summary(made: Plan, ended: Any, runs: Path) -> str:
         lines.append(f"MLflow: ablate ui{where}" if local else f"MLflow: {ended.place}")
     if ended.code is Exit.interrupted:
         lines.append(f"stopped with work left; go on with: {again}")
-    if ended.unreachable:
-        lines.append(
-            f"MLflow could not be brought up to date: {ended.unreachable}; the results are whole under {runs}/"
-        )
+    whole = f"the results are whole under {runs}/; once it answers: ablate sync {made.study.name}{where}"
+    lines += [f"{behind(store, why)}; {whole}" for store, why in ended.unreachable.items()]
     return "\n".join(lines)
+
+
+@app.command()
+def sync(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="One study; all of them by default.")] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Bring MLflow and Optuna's storage up to date from the folders; nothing is trained."""
+    from ablate.records import StudyFolder
+    from ablate.run import Exit
+    from ablate.sync import describe
+    from ablate.sync import sync as synced
+    from reports import answer
+
+    codes: list[int] = []
+    with plain_errors():
+        names = studies_under(study, runs)
+    for name in names:
+        try:
+            with plain_errors(), private():
+                found = synced(StudyFolder(runs, name), summary=answer)
+                say(describe(found))
+                codes.append(Exit.storage if found.unreachable else Exit.done)
+        except typer.Exit as ended:  # said already; the other studies are none the worse for it
+            if ended.exit_code == Exit.interrupted:
+                raise
+            codes.append(ended.exit_code)
+    if not names:
+        say(f"no study has run under {runs}/ yet")
+    raise typer.Exit(Exit.storage if Exit.storage in codes else max(codes, default=Exit.done))
 
 
 @app.command()
@@ -210,6 +239,11 @@ def status(
         say("\n".join(lines) or f"no study has run under {runs}/ yet")
     if not all(map(is_whole, found)):
         raise typer.Exit(Exit.storage)
+
+
+def studies_under(study: str | None, runs: Path) -> list[str]:
+    """The name of one study, or of all that have a folder under `runs`."""
+    return [find_study_name(study, runs)] if study else sorted(path.parent.name for path in runs.glob("*/plan.json"))
 
 
 def find_study_name(study: str, runs: Path) -> str:

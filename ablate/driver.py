@@ -286,7 +286,7 @@ class Driver:
     def _follow(self, running: Running) -> None:
         new = running.reader.new()
         for cell in running.cells if new else ():
-            self.tracking.follow(cell, new)
+            self.tracking.follow(cell)
         for event in new:
             if isinstance(event, Measured):
                 self.display.measured(running.cells[0], event)
@@ -307,11 +307,9 @@ class Driver:
         """Bring the outcome to every projection."""
         id = running.spec.id
         self.results[id] = result
-        rest = running.reader.new()
         failpoint("result-read")
         for cell in running.cells:
             self.ledger.finish(cell, result)
-            self.tracking.follow(cell, rest)
             self.tracking.end(cell, result)
         self._mirror(id, (cell for cell in self.plan.cells_of(id) if cell not in running.cells))  # drawn meanwhile
         self.display.ended(running.cells[0], result)

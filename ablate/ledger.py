@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
+LOCKED_SECONDS = 70  # to wait for another process, such as a backup that takes a minute
 DIRECTIONS = {"max": "maximize", "min": "minimize"}
 
 
@@ -35,6 +36,7 @@ class LedgerError(RuntimeError):
 class _Running:
     trial: optuna.Trial
     reported: set[int]  # steps that have an intermediate value
+    open: bool  # whether it takes any
 
 
 def key(cell: Cell) -> str:
@@ -76,6 +78,14 @@ class Ledger:
         with self._readable():
             self._open()
 
+    def reachable(self) -> bool:
+        """Whether the database can be read: tells one that is locked from a call that it refuses."""
+        try:
+            with self._readable():
+                return self._storage.get_all_studies() is not None
+        except LedgerError:
+            return False
+
     def reconcile(self, cells: Sequence[Cell]) -> None:
         """Queue every cell that has no record yet, in the order given.
 
@@ -85,6 +95,7 @@ class Ledger:
         with self._readable():
             if not self._belongs_to(cells):
                 self._empty()
+            self._index()  # a call that broke off may have queued some
             for cell in cells:
                 if key(cell) not in self._numbers:
                     self._enqueue(cell)
@@ -97,22 +108,31 @@ class Ledger:
         }
 
     def begin(self, cell: Cell) -> int:
-        """The number of the cell's own record, now RUNNING; one left RUNNING by a killed driver is taken up."""
+        """The number of the cell's own record, now RUNNING; one left RUNNING by a killed driver is taken up.
+
+        A cell whose failure was told before is being retried.
+        """
+        self.retry(cell)
         with self._readable():
             return self._begin(cell).trial.number
 
     def report(self, cell: Cell, step: int, value: float) -> None:
         """Record an intermediate value of the primary metric; once per step, finite values only."""
-        running = self._running[key(cell)]
-        if math.isfinite(value) and step not in running.reported and len(self._goals) == 1:  # Optuna's own limit
-            running.reported.add(step)
-            with self._readable():
+        if not math.isfinite(value) or len(self._goals) > 1:  # Optuna's own limit
+            return
+        with self._readable():
+            running = self._begin(cell)
+            if running.open and step not in running.reported:
                 running.trial.report(value, step)
+                running.reported.add(step)
 
     def finish(self, cell: Cell, result: TrialResult) -> None:
-        """Tell the cell's outcome; an outcome told before stands."""
+        """Tell the cell's outcome; one told before stands, but for a failure that a retry has overcome."""
+        if result.status is not Status.failed:
+            self.retry(cell)
         with self._readable():
             if self._record(cell).state.is_finished():
+                self._running.pop(key(cell), None)
                 return
             running = self._begin(cell)
             for step, _, value in result.curves.get((self._split, self._metric), ()):
@@ -128,8 +148,10 @@ class Ledger:
         from optuna.trial import TrialState
 
         with self._readable():
+            self._index()
             record = self._record(cell)
             if record.state is TrialState.FAIL and record.user_attrs.get("status") == Status.failed:
+                self._running.pop(key(cell), None)
                 self._enqueue(cell, retry_of=record.number)
                 self._index()
 
@@ -145,7 +167,7 @@ class Ledger:
         trial = Trial(self._study, trial_id)
         for name in self._params[cell.arm]:
             suggest(trial, name, self._distributions[name])  # fixed by what was queued
-        self._running[key(cell)] = _Running(trial, set(record.intermediate_values))
+        self._running[key(cell)] = _Running(trial, set(record.intermediate_values), not record.state.is_finished())
         return self._running[key(cell)]
 
     def _tell(self, number: int, result: TrialResult) -> None:
@@ -175,9 +197,11 @@ class Ledger:
             raise
         except (DatabaseError, StorageInternalError, RuntimeError, OSError) as error:
             cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
+            remedy = "and it is rebuilt from them once it is moved away"
+            if "locked" in cause:
+                remedy = f"another process has kept it locked for {LOCKED_SECONDS} s"
             raise LedgerError(
-                f"{self._path}: Optuna's database cannot be used ({cause}); the trial folders are whole,"
-                " and it is rebuilt from them once it is moved away"
+                f"{self._path}: Optuna's database cannot be used ({cause}); the trial folders are whole, {remedy}"
             ) from error
 
     def _open(self) -> None:
@@ -185,7 +209,8 @@ class Ledger:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         made_whole(self._path, lambda beside: optuna.storages.RDBStorage(beside).engine.dispose())
-        self._storage = optuna.storages.RDBStorage(f"sqlite:///{self._path}")
+        patient = {"connect_args": {"timeout": LOCKED_SECONDS}}
+        self._storage = optuna.storages.RDBStorage(f"sqlite:///{self._path}", engine_kwargs=patient)
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=self._name,

@@ -8,6 +8,7 @@ A run that already holds a cell's end is left alone.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.events import Event, Saved, read
+from ablate.events import Event, EventReader, Saved
 from ablate.failpoints import failpoint
 from ablate.ledger import key
 from ablate.mlflow_facts import Row, clipped, metric_name, milliseconds, parameters, rows, shown_as_text
@@ -36,8 +37,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class _Sent:
-    """What this process knows to be in a cell's run."""
+    """What this process knows to be in a run. Forgotten once the run is closed."""
 
+    begun: bool = False  # RUNNING, with all parameters
+    offset: int = 0  # bytes of the cell's stream that have been sent
     values: set[tuple[str, int, str]] = field(default_factory=set)  # split, step, key
     skipped: set[str] = field(default_factory=set)  # names with values that are not finite
     last: int | None = None  # time of the last event, ms
@@ -60,9 +63,10 @@ class MlflowRuns:
         self._uri, self._folder, self._question, self._clock = uri, folder, question, clock
         self._factors, self._arms = factors, {arm.name: arm for arm in arms}
         self._client: Any = None
+        self._known = False  # whether the store's runs have been learnt
         self._runs: dict[str, Run] = {}
-        self._sent: dict[str, _Sent] = {}
-        self._unsure = False  # whether the last create_run may have happened without our seeing it
+        self._sent: dict[str, _Sent] = {}  # by run id
+        self._unsure = False  # whether a run may have been made or deleted without our seeing it
 
     def add(self, arm: Arm) -> None:
         """An arm that the study did not have at its start."""
@@ -74,10 +78,13 @@ class MlflowRuns:
         self._client, self._experiment = open_store(self._uri, self._folder)
         self._load()
         self._close_open()
-        if PARENT in self._runs:
-            self._client.update_run(self._run_id(PARENT), status="RUNNING")
-        else:
-            self._create(PARENT, self._folder.name, {"mlflow.note.content": shown_as_text(self._question)})
+        self._known = True
+
+    def open_study(self) -> None:
+        """Connect, and have the parent RUNNING."""
+        self.connect()
+        self._client.update_run(self._parent().info.run_id, status="RUNNING")
+        self._refresh(PARENT)
 
     def reachable(self) -> bool:
         """Whether the store answers at all: tells an outage from a call that it refuses."""
@@ -91,11 +98,45 @@ class MlflowRuns:
         except (MlflowException, SQLAlchemyError, OSError):  # requests' errors are OSErrors
             return False
 
+    def mirror(self, cell: Cell, spec: TrialSpec, result: TrialResult | None = None) -> None:
+        """Bring a cell's run up to date with its folder: parameters, events, and its end where it has a `result`.
+
+        Nothing is sent where the run already holds this end. What of the events the store refuses (pictures, where
+        its place for files is at fault) keeps neither the other cells nor the outcome from it.
+        """
+        self._ready()
+        if result is not None and self.holds(cell, result):
+            return
+        begun = self._begun(cell)
+        reader = EventReader(self._folder.trial(cell.trial).events, self._sent_of(key(cell)).offset if begun else 0)
+        events = reader.new()
+        if not begun:
+            self.begin(cell, spec, events[0].time if events else None)
+        sent = self._sent_of(key(cell))
+        try:
+            self.follow(cell, events)
+        except Exception:
+            if result is not None:
+                self.end(cell, result, whole=False)
+            raise
+        sent.offset = reader.offset
+        if result is not None:
+            self.end(cell, result)
+
+    def holds(self, cell: Cell, result: TrialResult) -> bool:
+        """Whether the cell's run was closed with this very result: everything else was sent before."""
+        run = self._runs.get(key(cell))
+        return bool(run) and _holds(run, cell, result)
+
     def begin(self, cell: Cell, spec: TrialSpec, at: float | None = None) -> None:
         """The cell's run, RUNNING, with its parameters; `at` is when it began (default now)."""
+        self._settle()
         run = self._runs.get(key(cell))
-        if run and run.data.tags.get("ablate.trial") != cell.trial:  # of an earlier plan
-            self._client.delete_run(self._runs.pop(key(cell)).info.run_id)
+        if run and not _is_of(run, cell):  # of an earlier plan
+            self._unsure = True
+            self._client.delete_run(run.info.run_id)
+            self._unsure = False
+            del self._runs[key(cell)]
             run = None
         if run:
             self._client.update_run(run.info.run_id, status="RUNNING")
@@ -103,63 +144,80 @@ class MlflowRuns:
         else:
             tags = {"ablate.cell": key(cell), "ablate.trial": cell.trial, "ablate.arm": cell.arm}
             tags |= {"ablate.seed": str(cell.seed), "ablate.status": "running"}
-            tags["mlflow.parentRunId"] = self._run_id(PARENT)
+            tags["mlflow.parentRunId"] = self._parent().info.run_id
             self._create(key(cell), f"{cell.arm} · seed {cell.seed}", tags, at)
         self._describe(cell, spec)
         self._refresh(key(cell))
+        self._sent_of(key(cell)).begun = True
 
     def follow(self, cell: Cell, events: Iterable[Event]) -> None:
         """Send what the events of a begun cell hold; after a start of the driver, from the first event on."""
         events = list(events)
-        sent = self._sent.setdefault(key(cell), _Sent())
+        sent = self._sent_of(key(cell))
+        sent.last = max([sent.last or 0] + [milliseconds(event.time) for event in events]) or None
         fresh = [row for row in rows(events) if row.identity not in sent.values]
         first = {row.identity: row for row in reversed(fresh)}  # after a resume the first line stands
         self._send_metrics(key(cell), list(first.values()))
         sent.values.update(first)
-        sent.last = max([sent.last or 0] + [milliseconds(event.time) for event in events]) or None
         for event in events:
             if isinstance(event, Saved) and event.what == "sample":
                 self._send_picture(cell, event)
 
-    def end(self, cell: Cell, result: TrialResult) -> None:
-        """Close a begun cell's run: FAILED if the machinery failed, else FINISHED with the outcome as a tag."""
-        last = self._sent.setdefault(key(cell), _Sent()).last or milliseconds(self._clock())
+    def end(self, cell: Cell, result: TrialResult, *, whole: bool = True) -> None:
+        """Close a begun cell's run: FAILED if the machinery failed, else FINISHED with the outcome as a tag.
+
+        Unless its events are there as a `whole` it does not count as ended, and they are sent again.
+        """
+        sent = self._sent_of(key(cell))
+        last = sent.last or milliseconds(self._clock())
         if result.status is Status.done:
             self._send_scores(key(cell), result, last)
-        self._conclude(cell, result, last)
-
-    def mirror(self, cell: Cell, spec: TrialSpec, result: TrialResult) -> None:
-        """Bring an ended cell over from its folder; nothing is sent where the run already holds this end."""
-        run = self._runs.get(key(cell))
-        if run and _holds(run, cell, result):
-            return
-        events = read(self._folder.trial(cell.trial).events)
-        self.begin(cell, spec, events[0].time if events else None)
-        self.follow(cell, events)
-        self.end(cell, result)
+        self._conclude(cell, result, last, whole=whole)
+        if whole:
+            self._forget(key(cell))
 
     def finish_study(self, report: Path, summary: str) -> None:
-        """The report's folder and the short answer on the parent, which ends FINISHED."""
+        """The report's folder and the short answer on the parent, which ends FINISHED; nothing where it holds them."""
+        self._ready()
         self._load()
-        parent = self._runs[PARENT].info
-        self._delete_artifacts(parent, "report")  # figures of an older plan
-        self._client.log_artifacts(parent.run_id, str(report), "report")
-        self._client.set_tag(parent.run_id, "mlflow.note.content", clipped(summary, 5000))
+        parent, told = self._parent(), _content(report, summary)
         self._close_open(keep=PARENT)
-        self._client.set_terminated(parent.run_id, "FINISHED", end_time=milliseconds(self._clock()))
+        if parent.info.status == "FINISHED" and parent.data.tags.get("ablate.report") == told:
+            return
+        self._delete_artifacts(parent.info, "report")  # figures of an older plan
+        self._client.log_artifacts(parent.info.run_id, str(report), "report")
+        self._client.set_tag(parent.info.run_id, "mlflow.note.content", clipped(summary, 5000))
+        self._client.set_tag(parent.info.run_id, "ablate.report", told)
+        self._client.set_terminated(parent.info.run_id, "FINISHED", end_time=milliseconds(self._clock()))
+        self._refresh(PARENT)
 
     def interrupt(self) -> None:
-        """No run stays RUNNING: what has not ended is KILLED, and `begin` opens it again."""
+        """No run stays RUNNING: what has not ended is KILLED, and `mirror` opens it again."""
+        self._ready()
         self._load()
         self._close_open()
 
-    def _conclude(self, cell: Cell, result: TrialResult, last: int) -> None:
+    def _ready(self) -> None:
+        """Connected, should opening the store have been given up."""
+        if not self._known:
+            self.connect()
+
+    def _begun(self, cell: Cell) -> bool:
+        run = self._runs.get(key(cell))
+        return run is not None and _is_of(run, cell) and self._sent_of(key(cell)).begun
+
+    def _parent(self) -> Run:
+        if PARENT not in self._runs:
+            self._create(PARENT, self._folder.name, {"mlflow.note.content": shown_as_text(self._question)})
+        return self._runs[PARENT]
+
+    def _conclude(self, cell: Cell, result: TrialResult, last: int, *, whole: bool) -> None:
         """Tags and final state; the tag that says all is there goes last but for the state."""
         from mlflow.entities import RunTag
 
         facts = {"status": result.status, "why": result.why, "warnings": "\n".join(result.warnings)}
         facts["diagnosis"] = result.diagnosis
-        facts["result"] = _fingerprint(result)
+        facts |= {"result": _fingerprint(result)} if whole else {}
         run = self._runs[key(cell)]
         stale = {name for name in facts if f"ablate.{name}" in run.data.tags}  # of an attempt before `--retry-failed`
         said = {name: clipped(str(text), 5000) for name, text in facts.items() if text or name in stale}
@@ -181,24 +239,31 @@ class MlflowRuns:
             page = self._client.search_runs([self._experiment], own, max_results=1000, page_token=token)
             runs, token = runs + list(page), page.token or ""
         self._runs = {}
-        for run in sorted(runs, key=lambda run: (not _ended(run), run.info.start_time, run.info.run_id)):
+        for run in sorted(runs, key=self._worth_keeping):
             cell = run.data.tags.get("ablate.cell", PARENT)
             if cell in self._runs:
                 self._client.delete_run(run.info.run_id)
             self._runs.setdefault(cell, run)
         self._unsure = False
 
+    def _worth_keeping(self, run: Run) -> tuple[bool, bool, int, str]:
+        """Of two runs of one cell: the ended one, then the one that is written to, then the older."""
+        id = run.info.run_id
+        return not _ended(run), id not in self._sent, run.info.start_time, id
+
     def _close_open(self, keep: str | None = None) -> None:
+        """An interrupted run ended with the last event that it was told of, if there is one."""
         for cell, run in list(self._runs.items()):
             if cell != keep and run.info.status in OPEN:
                 if cell:
                     self._client.set_tag(run.info.run_id, "ablate.status", "interrupted")
-                self._client.set_terminated(run.info.run_id, "KILLED", end_time=milliseconds(self._clock()))
+                end = self._sent_of(cell).last or milliseconds(self._clock())
+                self._client.set_terminated(run.info.run_id, "KILLED", end_time=end)
                 self._refresh(cell)
+                self._forget(cell)
 
     def _create(self, cell: str, name: str, tags: Mapping[str, str], at: float | None = None) -> None:
-        if self._unsure:
-            self._load()
+        self._settle()
         if cell not in self._runs:
             self._unsure = True
             self._runs[cell] = self._client.create_run(
@@ -210,11 +275,22 @@ class MlflowRuns:
             self._unsure = False
             failpoint("run-created")
 
+    def _settle(self) -> None:
+        """Look what a call whose reply was lost has done."""
+        if self._unsure:
+            self._load()
+
     def _refresh(self, cell: str) -> None:
         self._runs[cell] = self._client.get_run(self._run_id(cell))
 
     def _run_id(self, cell: str) -> str:
         return self._runs[cell].info.run_id
+
+    def _sent_of(self, cell: str) -> _Sent:
+        return self._sent.setdefault(self._run_id(cell), _Sent())
+
+    def _forget(self, cell: str) -> None:
+        self._sent.pop(self._run_id(cell), None)
 
     def _describe(self, cell: Cell, spec: TrialSpec) -> None:
         """Log the parameters that the run lacks (one logged twice with another value raises)."""
@@ -236,7 +312,7 @@ class MlflowRuns:
         metrics = [Metric(metric_name(row), row.value, row.time, row.step) for row in values]
         self._log(cell, [metric for metric in metrics if math.isfinite(metric.value)])
         skipped = {metric.key for metric in metrics if not math.isfinite(metric.value)}
-        known = self._sent.setdefault(cell, _Sent()).skipped
+        known = self._sent_of(cell).skipped
         if skipped - known:  # MLflow would store inf as 1.797e308
             names = ", ".join(sorted(known | skipped))
             self._client.set_tag(self._run_id(cell), "ablate.not_finite", clipped(names, 5000))
@@ -259,7 +335,7 @@ class MlflowRuns:
 
     def _send_picture(self, cell: Cell, event: Saved) -> None:
         """Rows of SAR, generated, real under images/, once per step, where the UI puts steps side by side."""
-        run, sent = self._runs[key(cell)].info, self._sent[key(cell)]
+        run, sent = self._runs[key(cell)].info, self._sent_of(key(cell))
         if sent.pictures is None:
             sent.pictures = [file.path for file in self._client.list_artifacts(run.run_id, "images")]
         present = [file for file in sent.pictures if file.startswith(f"images/{PICTURE}+step+{event.step}+")]
@@ -283,6 +359,10 @@ class MlflowRuns:
             log.debug("%s stays in the store: %s", path, type(error).__name__)
 
 
+def _is_of(run: Run, cell: Cell) -> bool:
+    return run.data.tags.get("ablate.trial") == cell.trial
+
+
 def _ended(run: Run) -> bool:
     return run.info.status in ("FINISHED", "FAILED") and "ablate.result" in run.data.tags
 
@@ -290,7 +370,14 @@ def _ended(run: Run) -> bool:
 def _holds(run: Run, cell: Cell, result: TrialResult) -> bool:
     """Whether the run was closed with this very result: everything else was sent before."""
     tags = run.data.tags
-    return _ended(run) and tags["ablate.result"] == _fingerprint(result) and tags.get("ablate.trial") == cell.trial
+    return _ended(run) and tags["ablate.result"] == _fingerprint(result) and _is_of(run, cell)
+
+
+def _content(report: Path, summary: str) -> str:
+    """A fingerprint of the report's files and of the answer."""
+    files = sorted(path for path in report.rglob("*") if path.is_file())
+    digests = [[path.relative_to(report).as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
+    return digest([summary, digests], 32)
 
 
 def _fingerprint(result: TrialResult) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ablate.mlflow_moved import bring_along
 from ablate.problems import no_such, quoted, without_password
 from ablate.records import StudyFolder, write_atomically
 from ablate.sqlite import made_whole
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 _SECRET = re.compile("pass|pwd|token|secret|key", re.IGNORECASE)  # names of query values
 STORES = ("databricks", "file", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 
-# A client against a closed port retries for 246 s with MLflow's own limits; it reports usage home, and
+# A client against a closed port retries for 246 s with MLflow's own limits, and repeats blindly what a lost reply
+# has left undecided (our `Outbox` looks first); it reports usage home, and
 # writes the traceback of every database error to the terminal (what matters of it is said by `Tracking`)
 # and prints the URL of each ended run with the password in it.
 ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "CRITICAL",
@@ -68,9 +70,11 @@ def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # an outage is told once, by us
     from mlflow import MlflowClient
 
-    with _locked(folder):
+    with locked(folder):
         if place := sqlite_file(uri):
             made_whole(place, lambda beside: MlflowClient(tracking_uri=beside).search_experiments(max_results=1))
+            if place.absolute() == folder.mlflow.absolute():
+                bring_along(folder)
         client = MlflowClient(tracking_uri=uri)
         return client, _experiment(client, uri, folder)
 
@@ -81,7 +85,7 @@ def own_uid(folder: StudyFolder) -> str:
     Study names repeat between people and runs folders that share a store; the uid tells whose a run is.
     It stays with a folder that is moved. A copy counts as the same folder until its `uid` file is deleted.
     """
-    with _locked(folder):
+    with locked(folder):
         kept = folder.uid.read_text().strip() if folder.uid.exists() else ""
         if not kept:
             kept = uuid.uuid4().hex
@@ -114,7 +118,8 @@ def _experiment(client: MlflowClient, uri: str, folder: StudyFolder) -> str:
 
 
 @contextmanager
-def _locked(folder: StudyFolder) -> Iterator[None]:
+def locked(folder: StudyFolder) -> Iterator[None]:
+    """Hold the store under the runs folder, for whoever makes it or changes it as a whole."""
     path = folder.mlflow.with_name("mlflow.lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:

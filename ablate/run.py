@@ -11,37 +11,34 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 from ablate import codechange, failpoints, importances, machine, startfiles, testreads
-from ablate.design import BASE
 from ablate.disk import remove_leftovers
 from ablate.display import Display
 from ablate.driver import Driver, counts
 from ablate.executor import LocalExecutor
 from ablate.failpoints import failpoint
 from ablate.interrupts import Interrupt
-from ablate.ledger import Ledger
 from ablate.lock import hold
 from ablate.logs import log_into
 from ablate.mlflow_store import resolve, sqlite_file, unknown_store
 from ablate.outcome import finished
 from ablate.pairing import unpaired
 from ablate.patches import differences
-from ablate.plan import Plan, PlannedArm, metric_facts
+from ablate.plan import Plan, PlannedArm
 from ablate.problems import Problem, StudyError, dotted
 from ablate.processes import evict
+from ablate.projections import open_projections, unreachable
 from ablate.race import Judge, looks_of
-from ablate.records import Arm, Status, StudyFolder, TrialResult, TrialSpec, write_atomically
-from ablate.searchplan import base_values, only_adds, restored
+from ablate.records import Status, StudyFolder, TrialResult, TrialSpec, write_atomically
+from ablate.searchplan import only_adds, restored
 from ablate.space import shortage
 from ablate.sqlite import unsound
 from ablate.stored import Damaged, read_plan
-from ablate.tracking import Tracking
 from ablate.yamlfile import write_yaml
 from trainers.availability import caution, unavailable
 from trainers.pairs import DataError
@@ -59,7 +56,7 @@ class Exit(IntEnum):
     done = 0  # every planned trial has its outcome
     some_failed = 1  # finished, some trials failed; the report says so
     usage = 2  # a mistake in the study or its data; nothing was started
-    storage = 3  # a store is corrupt, or tracking was unreachable at the end
+    storage = 3  # a store is corrupt, or was unreachable at the end
     environment = 4  # device, disk, permission, version
     interrupted = 5  # stopped cleanly with work left
     busy = 75  # another driver holds this study
@@ -80,7 +77,7 @@ class Ended:
     code: Exit
     report: Path | None
     counts: Mapping[str, int]
-    unreachable: str | None = None
+    unreachable: Mapping[str, str] = field(default_factory=dict)  # store -> why something has not arrived there
     place: str = ""  # of the tracking store, safe to show
     remark: str = ""  # about the code that trained, where it is not the one that is installed
 
@@ -119,7 +116,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
             prepare_data(plan, folder)
             check_space(plan, runs)  # again: by now it is known what the data take
             write_plan(plan, folder)  # last: a study whose data is refused leaves its name free
-            with open_projections(plan, folder) as (ledger, tracking):
+            with open_projections(plan.to_json(), plan.study.tracking.mlflow, folder) as (ledger, tracking):
                 total = len(plan.specs) + plan.undrawn
                 with Display(
                     total, metric=plan.study.metric.name, split=plan.study.metric.split, slots=plan.slots
@@ -138,44 +135,17 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
                     tracking.finish_study(folder.report, summary(folder.report))
         finally:
             executor.close()
-        code = _code(plan, results, tracking.unreachable)
-        return Ended(code, path, counts(plan, results), tracking.unreachable, tracking.place, remark)
+        behind = unreachable(ledger, tracking)
+        return Ended(_code(plan, results, behind), path, counts(plan, results), behind, tracking.place, remark)
 
 
-def _code(plan: Plan, results: Mapping[str, TrialResult], unreachable: str | None) -> Exit:
+def _code(plan: Plan, results: Mapping[str, TrialResult], behind: Mapping[str, str]) -> Exit:
     if len(results) < len(plan.specs) or plan.undrawn:
         return Exit.interrupted
-    if unreachable:
+    if behind:
         return Exit.storage
     failed = any(result.status is Status.failed for result in results.values())
     return Exit.some_failed if failed else Exit.done
-
-
-@contextmanager
-def open_projections(plan: Plan, folder: StudyFolder) -> Iterator[tuple[Ledger, Tracking]]:
-    """Optuna's storage and the line to MLflow; however the block ends, no run stays open in the store."""
-    arms = [arm.arm for arm in plan.arms]
-    levels = {factor: [BASE, *levels] for factor, levels in plan.study.factors.items()}
-    metric = metric_facts(plan.study.metric.name)
-    ledger = Ledger(folder.optuna, study_name=plan.study.name, goal=metric["goal"], metric=metric["name"],
-                    split=plan.study.metric.split, factors=levels, **_searched(plan, arms))  # fmt: skip
-    uri = plan.study.tracking.mlflow
-    tracking = Tracking.open(uri, folder, arms=arms, factors=levels, question=plan.study.question)
-    for arm in plan.arms if plan.study.search else ():
-        ledger.add(arm.arm, arm.sampled or base_values(plan))
-    try:
-        yield ledger, tracking
-    finally:
-        tracking.interrupt()  # nothing where the study has been finished
-        tracking.close()
-
-
-def _searched(plan: Plan, arms: list[Arm]) -> dict[str, Any]:
-    """What the ledger has of a search: its space and goals; of another study its arms."""
-    if plan.study.search is None:
-        return {"arms": arms}
-    goals = {name: metric_facts(name)["goal"] for name in plan.study.search.objectives}
-    return {"arms": (), "space": plan.study.search.space, "objectives": goals}
 
 
 # -- before anything starts ---------------------------------------------------------------------

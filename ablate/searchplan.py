@@ -18,7 +18,7 @@ from ablate.problems import Problem, StudyError, dotted
 from ablate.records import Arm, Cell, StudyFolder
 from ablate.resolve import ResolveError
 from ablate.search import changes
-from ablate.searchspace import Values, in_words
+from ablate.searchspace import Parameter, Values, in_words
 
 
 class Infeasible(ValueError):
@@ -43,11 +43,11 @@ def arm_of(plan: Plan, index: int, values: Values, marks: Mapping[str, Any]) -> 
     return noted(planned, plan.device)
 
 
-def base_values(plan: Plan) -> dict[str, Any]:
-    """What the base has of the space's parameters, where a search could have drawn that."""
+def base_values(space: Mapping[str, Parameter], base: Mapping[str, Any]) -> dict[str, Any]:
+    """What the base recipe has of the space's parameters, where a search could have drawn that."""
     values: dict[str, Any] = {}
-    for name, one in plan.study.search.space.items():
-        value = BASE if one.factor else _at(plan.arms[0].resolved.document, segments(name))
+    for name, one in space.items():
+        value = BASE if one.factor else _at(base, segments(name))
         if one.active(values) and value is not None and one.holds(value):
             values[name] = value
     return values

@@ -91,6 +91,12 @@ class Parameter:
         said |= {"when": {name: list(allowed) for name, allowed in self.when.items()}} if self.when else {}
         return said | ({"factor": True} if self.factor else {})
 
+    @classmethod
+    def from_json(cls, name: str, said: Mapping[str, Any]) -> Parameter:
+        """The parameter that `to_json` wrote down."""
+        when = {other: tuple(allowed) for other, allowed in said.get("when", {}).items()}
+        return cls(name, **{**said, "values": tuple(said.get("values", ())), "when": when})
+
     def _cell(self, unit: float) -> Any:
         """Numbers on a grid: each has an equal share, on a log scale one as wide as its own logarithm."""
         step = self.step or 1

@@ -6,12 +6,15 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
 
 from ablate.disk import SHARED, write_atomically
+from ablate.mlflow_moved import bring_along
+from ablate.mlflow_store import locked
 from ablate.problems import Problem, StudyError, no_such
 from ablate.records import StudyFolder
 from ablate.run import CannotRun
@@ -53,6 +56,11 @@ def mlflow_ui(folder: StudyFolder, port: int) -> int:
     if not folder.mlflow.exists():
         raise CannotRun(f"there is no MLflow store yet: {folder.mlflow}; run a study first")
     _check_free(port)
+    try:
+        with locked(folder):
+            bring_along(folder)
+    except sqlite3.Error as error:
+        raise CannotRun(f"{folder.mlflow}: MLflow's store cannot be used: {error}") from None
     store = f"sqlite:///{folder.mlflow.absolute()}"
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1"]
     command += ["--default-artifact-root", folder.artifacts.absolute().as_uri(), "--port", str(port), "--workers", "1"]

@@ -1,57 +1,48 @@
-"""The driver's line to MLflow: calls are queued and one background thread carries them out.
+"""The driver's line to MLflow: it names the cells whose folders have news, and an outbox sees to the rest.
 
-Training never waits for tracking. While the store does not answer, the queue waits and is tried again;
-what is still in it at the end is lost to MLflow only, since the trial folders hold everything.
+Training never waits for tracking. While the store does not answer, the names wait; what has still not arrived at the
+end is lost to MLflow only, since the trial folders hold everything and `ablate sync` reads them.
 """
 
 from __future__ import annotations
 
-import logging
-import queue
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from ablate.events import Event
 from ablate.ledger import key
 from ablate.mlflow_runs import MlflowRuns
 from ablate.mlflow_store import redacted, resolve
+from ablate.outbox import Outbox, Patience
 from ablate.records import Arm, Cell, StudyFolder, TrialResult, TrialSpec
 
-log = logging.getLogger(__name__)
+SERVER_SECONDS, FILE_SECONDS = 30.0, 90.0  # to wait at the end for a store that is away
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to insist. A call that a reachable store refuses is given up after `attempts`.
+class _Told:
+    """What the store should know of a cell besides the events in its folder."""
 
-    Four attempts outlast a SQLite file locked for a minute (MLflow waits 20 s for its lock).
-    """
-
-    attempts: int = 4
-    first: float = 0.5  # seconds before the second attempt; doubles
-    longest: float = 30.0  # seconds between attempts during an outage
+    cell: Cell
+    spec: TrialSpec
+    result: TrialResult | None = None
 
 
 class Tracking:
     """Queues the study's facts for MLflow; with no runs to write to, every call does nothing.
 
-    `unreachable` is the reason why something has not arrived, None while all is well.
+    `live` is for a driver, whose parent run is RUNNING meanwhile.
     """
 
-    def __init__(self, runs: MlflowRuns | None, *, uri: str = "", patience: Patience | None = None):
-        self.unreachable: str | None = None
-        self._runs, self._uri, self._patience = runs, uri, patience or Patience()
-        self._queue: queue.SimpleQueue[tuple[str, Callable[[], None]] | None] = queue.SimpleQueue()
-        self._given_up = threading.Event()
-        self._refused: str | None = None
-        self._arrived = 0  # calls that went through
-        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+    def __init__(
+        self, runs: MlflowRuns | None, *, uri: str = "", patience: Patience | None = None, live: bool = True
+    ):
+        self._runs, self._uri = runs, uri
+        self._cells: dict[str, _Told] = {}
         if runs is not None:
-            self._submit("opening the store", runs.connect)
-            self._thread.start()
+            self._outbox = Outbox("tracking", answers=runs.reachable, words=self._words, patience=patience)
+            self._outbox.put("store", "opening the store", runs.open_study if live else runs.connect)
 
     @classmethod
     def open(
@@ -63,18 +54,29 @@ class Tracking:
         factors: Mapping[str, Sequence[str]],
         question: str = "",
         patience: Patience | None = None,
+        live: bool = True,
     ) -> Tracking:
         """Tracking at `uri` ("auto", any MLflow URI, None for none); returns at once, connects behind."""
         place = resolve(uri, folder)
         if place is None:
             return cls(None)
         runs = MlflowRuns(place, folder, arms=arms, factors=factors, question=question)
-        return cls(runs, uri=place, patience=patience)
+        return cls(runs, uri=place, patience=patience, live=live)
 
     @property
     def place(self) -> str:
         """The tracking URI, safe to show; empty without tracking."""
         return redacted(self._uri, self._uri)
+
+    @property
+    def unreachable(self) -> str | None:
+        """Why something has not arrived; None while all is well."""
+        return self._outbox.unreachable if self._runs else None
+
+    @property
+    def waiting(self) -> int:
+        """How many calls have yet to be carried out."""
+        return len(self._outbox) if self._runs else 0
 
     def add(self, arm: Arm) -> None:
         """An arm that a search has drawn, before any of its cells."""
@@ -83,85 +85,63 @@ class Tracking:
 
     def begin(self, cell: Cell, spec: TrialSpec) -> None:
         """The cell's run opens (or opens again)."""
-        if self._runs:
-            self._submit(f"run {key(cell)}", partial(self._runs.begin, cell, spec))
+        self._tell(_Told(cell, spec))
 
-    def follow(self, cell: Cell, events: Iterable[Event]) -> None:
-        """New events of a begun cell's trial; after a start of the driver from the first event on."""
-        events = tuple(events)
-        if self._runs and events:
-            self._submit(f"metrics of {key(cell)}", partial(self._runs.follow, cell, events))
+    def follow(self, cell: Cell) -> None:
+        """A begun cell's folder holds new events."""
+        if self._runs:
+            self._tell(self._cells[key(cell)])
 
     def end(self, cell: Cell, result: TrialResult) -> None:
-        """The outcome of a begun cell."""
+        """The outcome of a begun cell; its folder holds all that led to it."""
         if self._runs:
-            self._submit(f"outcome of {key(cell)}", partial(self._runs.end, cell, result))
+            self._tell(replace(self._cells[key(cell)], result=result))
 
-    def mirror(self, cell: Cell, spec: TrialSpec, result: TrialResult) -> None:
-        """All of an ended cell, from its folder; costs nothing where the store already holds this outcome."""
-        if self._runs:
-            self._submit(f"run {key(cell)}", partial(self._runs.mirror, cell, spec, result))
+    def mirror(self, cell: Cell, spec: TrialSpec, result: TrialResult | None) -> None:
+        """All of a cell, from its folder; costs nothing where the store already holds this outcome."""
+        self._tell(_Told(cell, spec, result))
 
     def finish_study(self, report: Path, summary: str) -> None:
         """The report folder and the answer (markdown) go to the parent run, which ends FINISHED."""
         if self._runs:
-            self._submit("the report", partial(self._runs.finish_study, report, summary))
+            self._outbox.put("report", "the report", partial(self._runs.finish_study, report, summary))
 
     def interrupt(self) -> None:
-        """The driver stops with work left: no run stays RUNNING."""
+        """The driver stops: no run stays RUNNING, and what the store turns out to lack is told once more."""
         if self._runs:
-            self._submit("closing the runs", self._runs.interrupt)
+            self._outbox.put("end", "closing the runs", self._look_again)
 
     def flush(self, limit: float) -> bool:
-        """Whether all that was queued before has been dealt with, after waiting `limit` seconds at most."""
-        if self._runs is None:
-            return True
-        done = threading.Event()
-        self._submit("flush", done.set)
-        return done.wait(limit)
+        """Whether all that was queued has been dealt with, after waiting `limit` seconds at most."""
+        return self._outbox.flush(limit) if self._runs else True
 
-    def close(self, limit: float = 30.0) -> None:
-        """Wait for the queue while it moves; `limit` seconds without an arrival end the wait.
+    def close(self, limit: float | None = None, most: float = 600.0) -> None:
+        """Wait for what is queued: `most` seconds for a store that is slow, `limit` for one that is away.
 
-        `unreachable` then says what did not arrive.
+        By default that is 30 s for a server, and 90 s for a file, which somebody may have locked for a minute.
         """
-        arrived = -1
-        while not (drained := self.flush(limit)) and arrived != self._arrived:
-            arrived = self._arrived
-        self._given_up.set()
-        self._queue.put(None)
-        if not drained and not self.unreachable:
-            self.unreachable = f"{self.place}: still writing after {limit:.0f} s"
+        if self._runs:
+            patient = FILE_SECONDS if self._uri.startswith("sqlite:") else SERVER_SECONDS
+            self._outbox.close(patient if limit is None else limit, most)
 
-    def _submit(self, what: str, call: Callable[[], None]) -> None:
-        self._queue.put((what, call))
+    def _tell(self, told: _Told) -> None:
+        """Only the cell's name waits: what there is to say is looked up when its turn has come."""
+        if self._runs:
+            name = key(told.cell)
+            self._cells[name] = told
+            self._outbox.put(("cell", name), f"run {name}", partial(self._mirror, name))
 
-    def _work(self) -> None:
-        while (item := self._queue.get()) is not None and not self._given_up.is_set():
-            self._carry_out(*item)
+    def _mirror(self, name: str) -> None:
+        told = self._cells[name]
+        self._runs.mirror(told.cell, told.spec, told.result)
 
-    def _carry_out(self, what: str, call: Callable[[], None]) -> None:
-        """Try until it works, the store refuses it for good, or the driver gives up."""
-        delay, refusals = self._patience.first, 0
-        while not self._given_up.is_set():
-            try:
-                call()
-            except Exception as error:  # whatever it is, training goes on
-                self._note(what, error)
-                refusals += self._runs.reachable()
-                if refusals >= self._patience.attempts:
-                    self._refused = self.unreachable
-                    return
-            else:
-                self.unreachable = self._refused
-                self._arrived += 1
-                return
-            self._given_up.wait(delay)
-            delay = min(2 * delay, self._patience.longest)
+    def _look_again(self) -> None:
+        """Requests that an overloaded store carries out late, or data that it lost, may undo what has arrived."""
+        self._runs.interrupt()
+        for told in list(self._cells.values()):
+            if told.result is not None and not self._runs.holds(told.cell, told.result):
+                self._tell(told)
 
-    def _note(self, what: str, error: Exception) -> None:
+    def _words(self, what: str, error: Exception) -> str:
         cause = (str(error).splitlines() or [""])[0]
-        reason = redacted(f"{self._uri}: {what}: {type(error).__name__}: {cause[:300]}", self._uri)
-        if reason != self.unreachable:
-            log.warning("tracking: %s", reason)
-        self.unreachable = reason
+        return redacted(f"{self._uri}: {what}: {type(error).__name__}: {cause[:300]}", self._uri)

@@ -14,7 +14,7 @@ from tests.ablate.stores import (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
     """A created store: making one takes seconds, copying it does not."""
     folder = StudyFolder(tmp_path_factory.mktemp("store"), "empty")

@@ -10,8 +10,8 @@ import numpy as np
 
 from ablate.events import Ended, Event, EventWriter, Measured, Saved, Started, fold, read
 from ablate.mlflow_runs import MlflowRuns
+from ablate.outbox import Patience
 from ablate.records import Arm, Cell, Status, StudyFolder, TrialResult, TrialSpec
-from ablate.tracking import Patience
 
 FACTORS = {"lr_ratio": ["base", "half"], "batch": ["base", "two"]}
 
@@ -59,7 +59,7 @@ PLAN = {"arms": ARMS, "factors": FACTORS, "question": "Which remedy helps?"}
 
 def connected(folder: StudyFolder, store: Path | None = None, **changes) -> MlflowRuns:
     runs = MlflowRuns(f"sqlite:///{store or folder.mlflow}", folder, clock=Clock(), **{**PLAN, **changes})
-    runs.connect()
+    runs.open_study()
     return runs
 
 

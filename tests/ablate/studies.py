@@ -130,3 +130,8 @@ def mlflow_runs(folder: StudyFolder) -> dict[str, list[str]]:
     for run in client.search_runs([experiment.experiment_id], own, max_results=1000):
         found.setdefault(run.data.tags.get("ablate.cell") or "parent", []).append(run.info.status)
     return found
+
+
+def spec_of(trial: Path) -> dict:
+    """The specification in a trial's folder."""
+    return json.loads((trial / "spec.json").read_text())["spec"]

@@ -86,8 +86,10 @@ def test_each_outcome_has_its_state_once_and_an_acknowledged_one_never_changes(p
     ledger.finish(CELLS[0], result_of(CELLS[0], status))
     ledger.finish(CELLS[0], result_of(CELLS[0], Status.done, gmsd=9.0))
     open_ledger(path).finish(CELLS[0], result_of(CELLS[0], Status.failed))
-    record = records(path)[0]
-    assert len(records(path)) == len(CELLS)
+    record, *_, last = records(path)
+    retried = status is Status.failed  # only that may be overcome, by a further record
+    assert len(records(path)) == len(CELLS) + retried
+    assert (last.user_attrs.get("retry_of"), last.value) == ((0, 9.0) if retried else (None, None))
     assert record.state is STATES[status]
     assert record.value == (0.25 if status in (Status.done, Status.stopped) else None)
     assert record.intermediate_values == {10: 0.5, 20: 0.25}
@@ -191,6 +193,70 @@ def test_a_retry_adds_one_marked_record_for_a_failed_cell_and_only_for_it(path):
     again.finish(CELLS[0], result_of(CELLS[0]))
     assert [record.state for record in records(path)][0] is optuna.trial.TrialState.FAIL
     assert records(path)[-1].value == 0.25
+
+
+def test_a_driver_killed_before_it_told_of_a_retry_begins_it_all_the_same(path):
+    open_ledger(path).reconcile(CELLS)
+    open_ledger(path).finish(CELLS[0], result_of(CELLS[0], Status.failed))
+    ledger = open_ledger(path)
+    assert [ledger.begin(CELLS[0]) for _ in range(2)] == [len(CELLS)] * 2
+    ledger.report(CELLS[0], 10, 0.5)
+    ledger.finish(CELLS[0], result_of(CELLS[0]))
+    assert [record.user_attrs.get("retry_of") for record in records(path)] == [None] * len(CELLS) + [0]
+    assert records(path)[0].state is STATES[Status.failed] and records(path)[-1].value == 0.25
+
+
+def test_what_has_an_outcome_takes_no_further_values(path):
+    ledger = open_ledger(path)
+    ledger.reconcile(CELLS)
+    ledger.finish(CELLS[0], result_of(CELLS[0]))
+    again = open_ledger(path)  # its folder was taken away by hand, and it runs anew
+    again.begin(CELLS[0])
+    again.report(CELLS[0], 15, 0.4)
+    again.finish(CELLS[0], result_of(CELLS[0], gmsd=0.1))
+    assert records(path)[0].intermediate_values == {10: 0.5, 20: 0.25} and records(path)[0].value == 0.25
+
+
+@pytest.mark.parametrize("method", ["_create_new_trial", "set_trial_intermediate_value", "set_trial_user_attr",
+                                    "set_trial_state_values", "_get_trials"])  # fmt: skip
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_storage_call_that_breaks_is_repeated_without_a_trace(path, monkeypatch, method, moment, nth):
+    """Every call of the driver's script is repeated until it goes through, as the queue does."""
+    ledger = open_ledger(path)
+    original, calls = getattr(optuna.storages.RDBStorage, method), []
+
+    def breaking(*args, **options):
+        calls.append(method)
+        if len(calls) != nth:
+            return original(*args, **options)
+        if moment == "after":
+            original(*args, **options)
+        raise optuna.exceptions.StorageInternalError("reply lost")
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, method, breaking)
+
+    def insist(call, *arguments):
+        for _ in range(3):
+            try:
+                return call(*arguments)
+            except LedgerError:
+                pass
+        raise AssertionError("three times")
+
+    insist(ledger.reconcile, CELLS[:3])
+    insist(ledger.begin, CELLS[0])
+    insist(ledger.report, CELLS[0], 10, 0.5)
+    insist(ledger.finish, CELLS[0], result_of(CELLS[0]))
+    insist(ledger.finish, CELLS[1], result_of(CELLS[1], Status.failed))
+    insist(ledger.retry, CELLS[1])
+    insist(ledger.finish, CELLS[1], result_of(CELLS[1]))
+    names = [f"{cell.arm}/{cell.seed}" for cell in CELLS[:3]]
+    assert len(calls) >= nth and cells_of(path) == [*names, names[1]]
+    done, failed, waiting, retried = records(path)
+    assert [done.value, failed.value, retried.value] == [0.25, None, 0.25]
+    assert waiting.state is optuna.trial.TrialState.WAITING
+    assert all(record.intermediate_values == {10: 0.5, 20: 0.25} for record in (done, failed, retried))
 
 
 def test_the_database_is_the_owners_alone(path):

@@ -145,7 +145,8 @@ def test_studies_running_side_by_side_do_not_disturb_each_other(folder, client, 
         tracking = Tracking.open(f"sqlite:///{folder.mlflow}", place, **PLAN)
         for cell in cells:
             tracking.begin(cell, SPECS[cell.trial])
-            tracking.follow(cell, write_trial(place, cell))
+            write_trial(place, cell)
+            tracking.follow(cell)
             tracking.end(cell, result_of(place, cell))
         tracking.close()
         assert tracking.unreachable is None

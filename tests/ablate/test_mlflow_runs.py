@@ -122,7 +122,7 @@ def test_a_kill_after_any_call_leaves_one_run_per_cell_and_not_a_row_more(folder
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_call_that_breaks_inside_is_repeated_without_a_trace(folder, client, call, moment):
     """Each MLflow call breaks once, before or after it took effect (a dropped reply); the queue tries again."""
-    events = write_trial(folder, CELLS[0])
+    write_trial(folder, CELLS[0])
     runs = connected(folder)
     original, broken = getattr(runs._client, call), []
 
@@ -135,12 +135,13 @@ def test_a_call_that_breaks_inside_is_repeated_without_a_trace(folder, client, c
         return original(*args, **options)
 
     setattr(runs._client, call, breaking)
-    runs.connect = lambda: None
+    runs.open_study = lambda: None
     tracking = Tracking(runs, patience=IMPATIENT)
     tracking.begin(CELLS[0], SPECS[CELLS[0].trial])
+    tracking.flush(10)
     tracking.interrupt()
     tracking.begin(CELLS[0], SPECS[CELLS[0].trial])
-    tracking.follow(CELLS[0], events)
+    tracking.follow(CELLS[0])
     tracking.end(CELLS[0], result_of(folder, CELLS[0]))
     tracking.close()
     assert broken == [call] and tracking.unreachable is None

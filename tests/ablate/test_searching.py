@@ -129,7 +129,8 @@ def test_the_arms_drawn_do_not_change_what_was_asked(tmp_path):
 
 
 def test_the_base_has_those_parameters_that_a_search_could_have_drawn(tmp_path):
-    values = base_values(plan_of(tmp_path))
+    plan = plan_of(tmp_path)
+    values = base_values(plan.study.search.space, plan.arms[0].resolved.document)
     assert values["norm"] == "base" and values["generator.width"] == 4 and values["objective.name"] == "vanilla"
     assert values["optimizer.lr"] == 2e-4 and values["objective.smoothing"] == [1.0, 0.0]
 

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from ablate.events import Ended, Measured
+from ablate.events import EventWriter, Measured
 from ablate.mlflow_store import redacted, resolve
 from ablate.records import Status, StudyFolder, TrialResult
 from ablate.tracking import Tracking
@@ -31,6 +31,7 @@ from tests.ablate.stores import (
     result_of,
     rows_of,
     runs_of,
+    trained,
     write_trial,
 )
 
@@ -46,7 +47,7 @@ def test_auto_means_the_environments_store_or_a_file_under_runs(tmp_path):
 def test_without_tracking_every_call_does_nothing(tmp_path):
     tracking = Tracking.open(None, StudyFolder(tmp_path / "runs", "s"), arms=ARMS, factors=FACTORS)
     tracking.begin(CELLS[0], SPECS[CELLS[0].trial])
-    tracking.follow(CELLS[0], [Ended(time=0, step=0, images=0, status="done")])
+    tracking.follow(CELLS[0])
     tracking.end(CELLS[0], TrialResult(CELLS[0].trial, Status.done))
     tracking.finish_study(tmp_path, "")
     tracking.interrupt()
@@ -77,13 +78,13 @@ def test_the_driver_sees_an_absent_server_as_a_reason_without_the_password_and_n
 
 
 def test_an_outage_ends_and_everything_queued_meanwhile_arrives(folder, client):
-    events = write_trial(folder, CELLS[0])
+    write_trial(folder, CELLS[0])
     runs = connected(folder)
-    runs.connect = lambda: None
+    runs.open_study = lambda: None
     there, runs._client = runs._client, Away()
     tracking = Tracking(runs, patience=IMPATIENT)
     tracking.begin(CELLS[0], SPECS[CELLS[0].trial])
-    tracking.follow(CELLS[0], events)
+    tracking.follow(CELLS[0])
     tracking.end(CELLS[0], result_of(folder, CELLS[0]))
     assert not tracking.flush(0.3)  # far more attempts than a refused call gets
     assert tracking.unreachable == ": run base/1: ConnectionError: no route"
@@ -95,7 +96,7 @@ def test_an_outage_ends_and_everything_queued_meanwhile_arrives(folder, client):
 
 def test_what_has_not_arrived_at_the_end_is_said(folder):
     runs = connected(folder)
-    runs.connect, runs._client = (lambda: None), Away()
+    runs.open_study, runs._client = (lambda: None), Away()
     tracking = Tracking(runs, uri="http://ann:canary@host", patience=IMPATIENT)
     tracking.interrupt()
     tracking.close(0.2)
@@ -104,13 +105,16 @@ def test_what_has_not_arrived_at_the_end_is_said(folder):
 
 def test_a_call_that_the_store_refuses_is_given_up_and_the_others_go_through(folder, client):
     tracking = Tracking.open(f"sqlite:///{folder.mlflow}", folder, **PLAN, patience=IMPATIENT)
-    bad = Measured(time=1.0, step=1, images=4, split="train", values={"not a name!?": 1.0})
+    writer = EventWriter(folder.trial(CELLS[0].trial).events)
+    writer.append(Measured, step=1, images=4, split="train", values={"not a name!?": 1.0})
+    writer.close()
     tracking.begin(CELLS[0], SPECS[CELLS[0].trial])
-    tracking.follow(CELLS[0], [bad])
     tracking.end(CELLS[0], TrialResult(CELLS[0].trial, Status.diverged, why="x"))
+    tracking.mirror(CELLS[1], SPECS[CELLS[1].trial], trained(folder, CELLS[1]))
     tracking.close()
-    assert "metrics of base/1" in tracking.unreachable
-    assert runs_of(client)["base/1"].info.status == "FINISHED"
+    assert "run base/1" in tracking.unreachable
+    assert [runs_of(client)[cell].info.status for cell in ("base/1", "lr_ratio=half/1")] == ["FINISHED"] * 2
+    assert "ablate.result" not in runs_of(client)["base/1"].data.tags  # so that it is told again
 
 
 def test_secrets_of_a_uri_do_not_survive_redaction():
@@ -183,7 +187,8 @@ def test_a_real_server_killed_in_the_middle_loses_nothing_and_prints_no_password
 
     def train(cell):
         tracking.begin(cell, SPECS[cell.trial])
-        tracking.follow(cell, write_trial(folder, cell))
+        write_trial(folder, cell)
+        tracking.follow(cell)
         tracking.end(cell, result_of(folder, cell))
 
     folder.report.mkdir(parents=True)

@@ -1,0 +1,144 @@
+"""Calls on a store that nobody waits for: one background thread carries them out, in order, until they arrive.
+
+The trial folders hold everything. What waits here is no more than a hint of what a store has yet to be told, so
+that a day without the store costs the memory of a few hints, and whatever is given up can be told again from disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to insist. A call that fails `attempts` times while its store answers is given up.
+
+    A lost reply looks like that too: a cell's run takes some ten calls, each of which may lose one.
+    """
+
+    attempts: int = 12
+    first: float = 0.5  # seconds before the next attempt; doubles while the store is away
+    longest: float = 30.0  # seconds between attempts during an outage
+
+
+class Outbox:
+    """A queue of calls, all of which may be repeated; `put` takes no longer than a moment, whatever the store does.
+
+    A call under a key that still waits takes its place, so that no more waits than there are keys. `answers` says
+    whether the store is there at all, which tells an outage from a call that it refuses; `words` puts a failure of
+    a call (what it was, the error) into a sentence that may be shown.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        answers: Callable[[], bool],
+        words: Callable[[str, Exception], str],
+        patience: Patience | None = None,
+    ):
+        self._name, self._words, self._patience = name, words, patience or Patience()
+        self._store_answers = answers
+        self._waiting: dict[Hashable, tuple[str, Callable[[], None]]] = {}  # in their order
+        self._changed = threading.Condition()
+        self._busy = False
+        self._closing, self._given_up = threading.Event(), threading.Event()
+        self._trouble: str | None = None
+        self._refused: dict[Hashable, str] = {}
+        self._late: str | None = None
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def __len__(self) -> int:
+        """How many calls wait."""
+        return len(self._waiting)
+
+    @property
+    def unreachable(self) -> str | None:
+        """Why something has not arrived; None while all is well."""
+        return self._late or self._trouble or next(iter(self._refused.values()), None)
+
+    def put(self, key: Hashable, what: str, call: Callable[[], None]) -> None:
+        """Have the call carried out; `what` names it for people."""
+        with self._changed:
+            self._waiting[key] = what, call
+            self._changed.notify_all()
+
+    def flush(self, limit: float) -> bool:
+        """Whether nothing waits any more, after `limit` seconds at most."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and not self._busy, limit)
+
+    def close(self, limit: float = 30.0, most: float = 600.0) -> None:
+        """Wait for what is left: `limit` seconds for a store that does not answer, `most` for one that is slow."""
+        self._closing.set()
+        end, slow = time.monotonic() + most, False
+        while not (drained := self.flush(limit)) and time.monotonic() < end and self._answers():
+            if not slow:
+                log.warning("%s: still writing, %d calls wait; waiting for them", self._name, len(self) + 1)
+            slow = True
+        with self._changed:
+            self._given_up.set()
+            self._changed.notify_all()
+            if not drained:
+                why = TimeoutError("still writing" if slow else "no answer")
+                self._late = self._trouble or self._words(f"{len(self._waiting) + 1} calls", why)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._given_up.is_set())
+                if self._given_up.is_set():
+                    return
+                key = next(iter(self._waiting))
+                what, call = self._waiting.pop(key)
+                self._busy = True
+            try:
+                self._carry_out(key, what, call)
+            finally:
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
+
+    def _carry_out(self, key: Hashable, what: str, call: Callable[[], None]) -> None:
+        """Try until it works, the store refuses it for good, or nobody waits any more."""
+        delay, failures = self._patience.first, 0
+        while not self._given_up.is_set():
+            try:
+                call()
+            except Exception as error:  # whatever it is, training goes on
+                self._note(self._words(what, error))
+                if self._answers():
+                    failures, delay = failures + 1, self._patience.first
+                if failures >= self._patience.attempts:
+                    self._refused[key], self._trouble = self._trouble, None
+                    return
+            else:
+                self._trouble = None
+                self._refused.pop(key, None)
+                return
+            self._pause(delay)
+            delay = min(2 * delay, self._patience.longest)
+
+    def _pause(self, seconds: float) -> None:
+        """Somebody who waits for the end is not kept waiting longer than for the first attempts."""
+        if self._closing.wait(seconds):
+            self._given_up.wait(self._patience.first)
+
+    def _answers(self) -> bool:
+        try:
+            return self._store_answers()
+        except Exception:  # an answer would have been one
+            return False
+
+    def _note(self, reason: str) -> None:
+        if reason != self._trouble:
+            log.warning("%s: %s", self._name, reason)
+        self._trouble = reason
+
