@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ablate.records import StudyFolder, write_atomically
+from ablate.stored import Damaged
 
 if TYPE_CHECKING:
     from ablate.plan import Plan
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def count(plan: Plan, folder: StudyFolder) -> int | None:
     """Which look at its data's test scenes this plan is, from 1; None if no trial of it scores them.
 
-    A plan is counted once, however often it is run; one that was extended is another look.
+    A plan is counted once, however often it is run; one that was extended is another look. Raises Damaged.
     """
     if not any(arm.resolved.recipe.evaluate.test for arm in plan.arms):
         return None
@@ -35,5 +36,12 @@ def count(plan: Plan, folder: StudyFolder) -> int | None:
 
 
 def _lines(folder: StudyFolder) -> list[dict]:
+    """The complete lines: one without its newline is none."""
     path = folder.test_reads
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    try:
+        lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+        if all({"data", "plan"} <= line.keys() for line in lines):
+            return lines
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    raise Damaged(f"{path}: damaged: put it back from a copy; moved away, the looks so far are forgotten")
