@@ -127,6 +127,13 @@ def remove_leftovers(folder: Path) -> list[Path]:
     return [path for path in leftovers(folder) if _removed(path)]
 
 
+def remove_leftovers_of(path: Path) -> None:
+    """Remove what killed writers of one file left beside it."""
+    for beside in path.parent.glob(f".{path.name}.*.partial"):
+        if LEFTOVER.fullmatch(beside.name):
+            _removed(beside)
+
+
 def _removed(path: Path) -> bool:
     try:
         with open(path, "rb") as file:

@@ -9,6 +9,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+from ablate.disk import remove_leftovers_of
 from ablate.records import StudyFolder, write_atomically
 from ablate.stored import Damaged
 
@@ -25,6 +26,7 @@ def count(plan: Plan, folder: StudyFolder) -> int | None:
         return None
     data = plan.specs[plan.cells[0].trial].data
     own = {"data": data, "plan": plan.to_json()["hash"]}
+    remove_leftovers_of(folder.test_reads)
     lines = _lines(folder)
     looks = [{key: line[key] for key in own} for line in lines if line["data"] == data]
     if own not in looks:

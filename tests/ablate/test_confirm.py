@@ -105,6 +105,9 @@ def test_every_prefix_of_the_looks_counts_all_complete_lines_and_a_damaged_one_i
     plans, beside = [plan_of(ran, seeds=seeds) for seeds in (5, 6)], ran.confirmation
     assert [testreads.count(plan, beside) for plan in plans] == [1, 2]
     whole = beside.test_reads.read_bytes()
+    left = beside.runs / ".test-reads.jsonl.99999999.partial"  # of a driver that was killed while it wrote
+    left.touch()
+    assert testreads.count(plans[0], beside) == 1 and not left.exists()
     for length in range(len(whole) + 1):
         beside.test_reads.write_bytes(whole[:length])
         assert testreads.count(plans[1], beside) == (1 if b"\n" not in whole[:length] else 2)

@@ -100,6 +100,15 @@ def test_only_names_of_writers_count_as_leftovers(tmp_path):
     assert [path.name for path in disk.remove_leftovers(tmp_path)] == [".a.json.12.partial"]
 
 
+def test_leftovers_of_one_file_are_removed_alone(tmp_path):
+    for name in (".a.json.12.partial", ".a.json.345.partial", ".a.json.x.partial", ".b.json.12.partial", "a.json"):
+        (tmp_path / name).touch()
+    with disk.replacing(tmp_path / "a.json"):
+        disk.remove_leftovers_of(tmp_path / "a.json")
+        assert len(disk.leftovers(tmp_path)) == 2, "what is being written, and the other file's"
+    assert {path.name for path in tmp_path.iterdir()} == {".a.json.x.partial", ".b.json.12.partial", "a.json"}
+
+
 def test_a_link_in_the_writers_place_is_not_followed(tmp_path):
     (tmp_path / "precious").write_text("precious")
     (tmp_path / f".a.{os.getpid()}.partial").symlink_to(tmp_path / "precious")
