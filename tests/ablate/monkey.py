@@ -118,7 +118,7 @@ class Subject(Protocol):
 
 @dataclass
 class Outcome:
-    """What the kills hit, and what was found wrong, with the study that it was found in."""
+    """What the kills hit, and what was found wrong, a sentence each."""
 
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)  # (victim, moment)
     wrong: list[str] = field(default_factory=list)
