@@ -127,6 +127,13 @@ def remove_leftovers(folder: Path) -> list[Path]:
     return [path for path in leftovers(folder) if abandoned(path, remove=True)]
 
 
+def remove_leftovers_of(path: Path) -> None:
+    """Remove what killed writers of one file left beside it."""
+    for beside in path.parent.glob(f".{path.name}.*.partial"):
+        if LEFTOVER.fullmatch(beside.name):
+            abandoned(beside, remove=True)
+
+
 def abandoned(path: Path, *, remove: bool = False) -> bool:
     """Whether nobody has locked a file, so that a leftover's writer is dead; it is then removed if that is asked."""
     try:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ablate.disk import PIECE, replacing
+from ablate.disk import PIECE, remove_leftovers_of, replacing
 from trainers.pairs import DataError
 from trainers.recipe import Recipe
 from trainers.start_rules import named
@@ -59,6 +59,7 @@ def keep(recipe: Recipe, identity: Mapping[str, Any], cache: Path) -> None:
     for role, path in named(recipe):
         sha256 = identity["start"][role]
         target = cache / kept(sha256)
+        remove_leftovers_of(target)
         if not (target.is_file() and digest(target) == sha256):
             _copy(path, target, sha256)
 

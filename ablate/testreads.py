@@ -9,7 +9,9 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+from ablate.disk import remove_leftovers_of
 from ablate.records import StudyFolder, write_atomically
+from ablate.stored import Damaged
 
 if TYPE_CHECKING:
     from ablate.plan import Plan
@@ -18,12 +20,13 @@ if TYPE_CHECKING:
 def count(plan: Plan, folder: StudyFolder) -> int | None:
     """Which look at its data's test scenes this plan is, from 1; None if no trial of it scores them.
 
-    A plan is counted once, however often it is run; one that was extended is another look.
+    A plan is counted once, however often it is run; one that was extended is another look. Raises Damaged.
     """
     if not any(arm.resolved.recipe.evaluate.test for arm in plan.arms):
         return None
     data = plan.specs[plan.cells[0].trial].data
     own = {"data": data, "plan": plan.to_json()["hash"]}
+    remove_leftovers_of(folder.test_reads)
     lines = _lines(folder)
     looks = [{key: line[key] for key in own} for line in lines if line["data"] == data]
     if own not in looks:
@@ -35,5 +38,12 @@ def count(plan: Plan, folder: StudyFolder) -> int | None:
 
 
 def _lines(folder: StudyFolder) -> list[dict]:
+    """The complete lines: one without its newline is none."""
     path = folder.test_reads
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    try:
+        lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+        if all({"data", "plan"} <= line.keys() for line in lines):
+            return lines
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    raise Damaged(f"{path}: damaged: put it back from a copy; moved away, the looks so far are forgotten")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,39 @@ from pathlib import Path
 import pytest
 
 from ablate import disk
+
+
+@contextmanager
+def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of its own at `place`, which `fill` really fills; skips where this user may not mount one."""
+    place.mkdir()
+    size = f"size={megabytes}m"
+    try:
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(place)], capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place: Path, *, leave: int = 0) -> Path:
+    """Fill the file system of `place` but for so many bytes; the file to remove for all to be well again."""
+    ballast = place / "ballast"
+    with open(ballast, "wb", buffering=0) as file:
+        piece = 1 << 24
+        while piece:
+            stated = os.statvfs(place)
+            free = stated.f_bavail * stated.f_frsize - leave
+            try:
+                written = file.write(bytes(min(piece, max(0, free)))) if free > 0 else 0
+            except OSError:
+                written = 0
+            piece = piece if written == piece else piece // 4
+    return ballast
 
 
 @dataclass

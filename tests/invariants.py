@@ -279,7 +279,8 @@ def crowded(folder: StudyFolder) -> list[str]:
         own = [rank for rank in there if rank.trial == trial]
         stated = json.loads(folder.trial(trial).spec.read_text())["spec"]["ranks"]
         if len(own) > stated or sum(not rank.peer for rank in own) > 1:
-            found.append(f"I3: {len(own)} ranks work on trial {trial}, which states {stated}")
+            pids = ", ".join(f"{rank.pid}{'' if rank.peer else ' (with the stream)'}" for rank in own)
+            found.append(f"I3: {len(own)} ranks work on trial {trial}, which states {stated}: {pids}")
     return found
 
 

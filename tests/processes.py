@@ -5,9 +5,12 @@ holds the trial's stream. Nothing here knows how they were started.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+EXITING = 0x4  # of the flags of a process in /proc/PID/stat
 
 
 @dataclass(frozen=True, order=True)
@@ -21,7 +24,7 @@ class Rank:
 
 def ranks(folder: Path) -> list[Rank]:
     """The living ranks of all trials below a study's folder."""
-    root, found = f"{folder.resolve()}/trials/", []
+    root, found = f"{folder.resolve()}/trials/", {}
     for pid in living():
         try:
             output = os.readlink(f"/proc/{pid}/fd/1")
@@ -29,8 +32,10 @@ def ranks(folder: Path) -> list[Rank]:
             continue  # it has ended, or is somebody else's
         if output.startswith(root) and output.endswith("/log.txt"):
             stream = Path(output).with_name("events.jsonl")
-            found.append(Rank(stream.parent.name, stream not in open_files(pid), pid))
-    return sorted(found)
+            found[pid] = Rank(stream.parent.name, stream not in open_files(pid), pid)
+    above = parents() if found else {}
+    # What a rank has forked (a command it calls) has its files until it is another program.
+    return sorted(rank for pid, rank in found.items() if above.get(pid) not in found and not _doomed(pid))
 
 
 def holders(folder: Path) -> dict[int, set[Path]]:
@@ -86,6 +91,17 @@ def parents() -> dict[int, int]:
 def alive(pids: set[int]) -> set[int]:
     """Those that live (a zombie does not)."""
     return {pid for pid in pids if (fields := _state(pid)) is not None and fields[0] not in "ZX"}
+
+
+def _doomed(pid: int) -> bool:
+    """Whether a process runs no more of its program: it is being taken down, which takes a while on a busy machine."""
+    try:
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
+        flags = int((_state(pid) or [])[6])
+    except (OSError, LookupError):
+        return True
+    return bool(pending >> (signal.SIGKILL - 1) & 1 or flags & EXITING)
 
 
 def _state(pid: int) -> list[str] | None:

@@ -118,7 +118,7 @@ class Subject(Protocol):
 
 @dataclass
 class Outcome:
-    """What the kills hit, and what was found wrong, with the study that it was found in."""
+    """What the kills hit, and what was found wrong, a sentence each."""
 
     hits: Counter[tuple[str, str]] = field(default_factory=Counter)  # (victim, moment)
     wrong: list[str] = field(default_factory=list)
@@ -145,16 +145,14 @@ def torment(subject: Subject, kills: list[Kill], say: Callable[[str], None] = pr
     for number, kill in enumerate(kills, 1):
         if driver is None:
             driver, since = subject.start(), time.time()
-        ended = _await(subject, kill, driver, since, outcome)
-        if ended is not None:  # before the moment came: the next life is cut somewhere
-            outcome.wrong += _said(subject, number, "end", ended)
+        code, pids = _await(subject, kill, driver, since, outcome)
+        if code is not None:  # it ended before the moment came: its next life is cut somewhere
+            outcome.wrong += _said(subject, number, "end", code)
             driver, since = subject.start(), time.time()
             time.sleep(SPAN["start"] * kill.delay)
-        moment, victim = subject.moment(since), kill.victim
-        pids = subject.pids(victim, driver.pid)
-        if not pids:
-            victim, pids = "driver", [driver.pid]
-        for pid in pids:
+        victim = kill.victim if pids else "driver"
+        moment = subject.moment(since)
+        for pid in pids or [driver.pid]:
             _kill(pid)
         outcome.hits[victim, moment] += 1
         say(f"kill {number}: {victim} at {moment} (aimed at {kill.victim} at {kill.moment})")
@@ -169,31 +167,31 @@ def torment(subject: Subject, kills: list[Kill], say: Callable[[str], None] = pr
     return outcome
 
 
-def _kill(pid: int) -> None:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # it was faster
-
-
-def _await(subject: Subject, kill: Kill, driver: subprocess.Popen, since: float, outcome: Outcome) -> int | None:
-    """Wait for the moment of the kill and its victim; the driver's exit code if it ends before."""
+def _await(
+    subject: Subject, kill: Kill, driver: subprocess.Popen, since: float, outcome: Outcome
+) -> tuple[int | None, list[int]]:
+    """Wait for the moment of the kill: the driver's exit code if it ends before, and whom to kill if they are there."""
     end, looked = time.monotonic() + PATIENCE, 0.0
     while time.monotonic() < end:
         if (code := driver.poll()) is not None:
-            return code
-        if not subject.comes(kill.moment):
-            time.sleep(SPAN["start"] * kill.delay)
-            return driver.poll()
-        if subject.moment(since) == kill.moment and subject.pids(kill.victim, driver.pid):
-            time.sleep(SPAN[kill.moment] * kill.delay)
-            return driver.poll()
+            return code, []
+        if not (comes := subject.comes(kill.moment)) or subject.moment(since) == kill.moment:
+            time.sleep(SPAN[kill.moment if comes else "start"] * kill.delay)
+            if (pids := subject.pids(kill.victim, driver.pid)) or not comes:
+                return driver.poll(), pids
         if time.monotonic() - looked > 0.5:
             looked = time.monotonic()
             outcome.wrong += subject.watch()
         time.sleep(POLL)
     outcome.wrong.append(f"{kill.moment} has not come within {PATIENCE} s")
-    return None
+    return None, []
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it was faster
 
 
 def _ended(driver: subprocess.Popen) -> int:

@@ -56,11 +56,13 @@ def ablate(
     )  # fmt: skip
 
 
-def start(*arguments: object, cwd: Path, into: IO[bytes] | None = None) -> subprocess.Popen[str]:
-    """The command, started in `cwd`; what it says goes into a pipe, or the file `into`."""
+def start(
+    *arguments: object, cwd: Path, into: IO[bytes] | None = None, more: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """The command, started in `cwd` with `more` in its environment; what it says goes into a pipe, or `into` a file."""
     return subprocess.Popen(
-        _command(*arguments), cwd=cwd, env=environment(), stdout=into or subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True,
+        _command(*arguments), cwd=cwd, env=environment() | dict(more or {}), stdout=into or subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from ablate import confirm, testreads
 from ablate.plan import make_plan
 from ablate.problems import StudyError
 from ablate.records import StudyFolder
+from ablate.stored import Damaged
 from ablate.study import load
 from tests.ablate import commands, studies
 
@@ -139,6 +140,23 @@ def test_looks_at_test_scenes_are_counted_by_plan_and_data(ran):
     assert testreads.count(make_plan(load(ran.study)), ran) is None
     elsewhere = make_plan(load(ran.study, sets=[*confirm.settings(ran, Chosen()), "base.data.seed=9"]))
     assert testreads.count(elsewhere, beside) == 1
+
+
+def test_every_prefix_of_the_looks_counts_all_complete_lines_and_a_damaged_one_is_named(ran):
+    plans, beside = [plan_of(ran, seeds=seeds) for seeds in (5, 6)], ran.confirmation
+    assert [testreads.count(plan, beside) for plan in plans] == [1, 2]
+    whole = beside.test_reads.read_bytes()
+    left = beside.runs / ".test-reads.jsonl.99999999.partial"  # of a driver that was killed while it wrote
+    left.touch()
+    assert testreads.count(plans[0], beside) == 1 and not left.exists()
+    for length in range(len(whole) + 1):
+        beside.test_reads.write_bytes(whole[:length])
+        assert testreads.count(plans[1], beside) == (1 if b"\n" not in whole[:length] else 2)
+        assert beside.test_reads.read_bytes().endswith(b"\n")
+    for damaged in (b"{\n", b"[]\n", b"{}\n", b"\xff\n"):
+        beside.test_reads.write_bytes(whole + damaged)
+        with pytest.raises(Damaged, match="test-reads.jsonl: damaged: put it back from a copy"):
+            testreads.count(plans[0], beside)
 
 
 @pytest.mark.slow

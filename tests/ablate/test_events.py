@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate import disk, events
-from ablate.records import Status
+from ablate import artifacts, disk, events, outcome
+from ablate.records import Status, TrialFolder
+from reports.streams import compact
 from tests import faults
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
@@ -100,6 +101,33 @@ def test_every_prefix_of_any_stream_is_taken_up_with_all_its_whole_lines(tmp_pat
     last = writer.append(events.Warned, step=1, message="torn?")
     writer.close()
     assert same(events.read(path), [*found[:whole], last])
+
+
+def test_every_reader_takes_a_torn_line_for_none(tmp_path):
+    """The driver, the oracle, the report: at every length of a trial's stream as after its last newline."""
+    folder = TrialFolder(tmp_path / "trials" / "abc")
+    folder.root.mkdir(parents=True)
+    digest = "0" * 64
+    found = [
+        events.Started(time=0.0, world_size=2, threads=1, device="cpu"),
+        events.Measured(time=1.0, step=1, images=4, split="train", values={"loss_d": 1.0, "health/probe_l1": 0.5}),
+        events.Measured(time=2.0, step=1, images=4, split="validation", values={"gmsd": 0.25}),
+        events.Saved(time=2.5, step=1, what="sample", path="samples/000001.npz", sha256=digest),
+        events.Warned(time=2.6, step=1, message="input ignored: 3 times"),
+        events.Started(time=3.0, attempt=2, world_size=2, threads=1, device="cpu", step=1),
+        events.Ended(time=4.0, attempt=2, step=1, images=4, status="done", seconds=1.0),
+    ]
+    text = "".join(map(events.to_line, found)).encode()
+    readers = (lambda: outcome.finished("abc", folder), lambda: artifacts.problems(folder),
+               lambda: compact(folder.events), lambda: events.fold("abc", events.read(folder.events)))  # fmt: skip
+    expected = None
+    for length in range(len(text) + 1):
+        folder.events.write_bytes(text[:length])
+        said = [reader() for reader in readers]
+        if length == 0 or text[length - 1 : length] == b"\n":
+            expected = said
+        assert said == expected, length
+    assert expected[0] is not None and expected[0].status == "done"
 
 
 def small_stream() -> bytes:

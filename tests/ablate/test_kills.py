@@ -115,6 +115,7 @@ def test_an_arm_whose_code_raises_fails_once_is_told_and_the_study_goes_on(tmp_p
     assert states["base/1"] == ["COMPLETE"] and states["lr_ratio=half/1"] == ["FAIL"]
     assert studies.mlflow_runs(folder)["lr_ratio=half/1"] == ["FAILED"]
     assert "no power iteration today" in (folder.report / "report.md").read_text()
+    assert violations(folder) == []
     again = subprocess.run(
         [sys.executable, "-m", "ablate.cli", "run", "tiny.yaml"], cwd=tmp_path, env=studies.environment(),
         capture_output=True, text=True, timeout=300,
@@ -124,3 +125,4 @@ def test_an_arm_whose_code_raises_fails_once_is_told_and_the_study_goes_on(tmp_p
     assert retried.returncode == 0 and "4 trials: 4 done" in retried.stdout, retried.stdout + retried.stderr
     assert studies.optuna_states(folder)["lr_ratio=half/1"] == ["FAIL", "COMPLETE"]
     assert studies.mlflow_runs(folder)["lr_ratio=half/1"] == ["FINISHED"]
+    assert violations(folder) == []

@@ -153,7 +153,7 @@ def test_a_study_keeps_a_copy_that_later_changes_do_not_reach(tmp_path):
     assert [entry.name for entry in (cache / "start").iterdir()] == [kept.name]
 
 
-def test_a_copy_that_was_damaged_is_made_anew(tmp_path):
+def test_a_copy_that_was_damaged_is_made_anew_and_half_a_copy_is_removed(tmp_path):
     generator(tmp_path / "g.pth")
     recipe = planned(tmp_path, "g.pth").arms[0].resolved.recipe
     identity = identity_document(recipe)
@@ -161,8 +161,9 @@ def test_a_copy_that_was_damaged_is_made_anew(tmp_path):
     (kept,) = (tmp_path / "start").iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(whole[:100])
+    kept.with_name(f".{kept.name}.99999999.partial").touch()  # of a driver that was killed while it copied
     startfiles.keep(recipe, identity, tmp_path)
-    assert kept.read_bytes() == whole
+    assert kept.read_bytes() == whole and [*kept.parent.iterdir()] == [kept]
 
 
 def test_a_file_that_changes_between_plan_and_copy_is_refused(tmp_path):

@@ -144,19 +144,8 @@ def test_a_disk_that_fills_up_at_any_of_the_first_fifty_calls_costs_no_number(
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 16 MB that is really full soon; where this user may mount one."""
-    import subprocess
-
-    place = tmp_path / "small"
-    place.mkdir()
-    try:
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode:
-        pytest.skip("this user may not mount a file system")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with faults.small_disk(tmp_path / "small", 16) as place:
+        yield place
 
 
 @pytest.mark.slow
@@ -166,9 +155,7 @@ def test_a_small_disk_that_is_really_full_costs_no_number(undisturbed, tmp_path,
     folder = type(outside)(small_disk / "trials" / "trial")
     disk.write_atomically(folder.spec, outside.spec.read_text())
     os.symlink(tmp_path / "cache", small_disk / "cache")
-    ballast = Path(small_disk / "ballast")
-    with open(ballast, "wb", buffering=0) as file:
-        file.write(bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize - 400_000))
+    ballast = faults.fill(small_disk, leave=400_000)
     assert jobs.run(folder)[0] in (1, 74)
     if list(folder.root.glob("error.*.json")):
         words = jobs.words(folder)
