@@ -225,6 +225,25 @@ def read(path: Path, *, train: tuple[str, ...] = ("",)) -> list[Event]:
     return EventReader(path, train=train).new()
 
 
+def last(path: Path, *, tail: int = 1 << 16) -> Event | None:
+    """The last whole event of a file, read from its end; None where there is none. Raises CorruptStream."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - tail))
+            data = file.read()
+    except FileNotFoundError:
+        return None
+    whole = data.rpartition(b"\n")[0]
+    if size > tail and b"\n" not in whole:  # a longer line than that
+        return (read(path) or [None])[-1]
+    line = whole.rpartition(b"\n")[2]
+    try:
+        return from_line(line.decode()) if line.strip() else None
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise CorruptStream(f"{path}: damaged: its last line: {error}") from None
+
+
 def first_measurements(events: Iterable[Event]) -> Iterator[Measured]:
     """The measurements, each (split, step, key) once: after a resume the first line stands."""
     seen: set[tuple[str, int, str]] = set()

@@ -144,9 +144,9 @@ def _documents(path: Path) -> list[dict[str, Any]]:
 def _holder(document: dict[str, Any]) -> Holder | None:
     try:
         return Holder(int(document["pid"]), str(document["host"]), float(document["start"]),
-                      str(document.get("boot", "")), str(document.get("what", DRIVER)))  # fmt: skip
+                      str(document["boot"]), str(document["what"]))  # fmt: skip
     except (KeyError, TypeError, ValueError):
-        return None
+        return None  # somebody else's, or of a version that did not say when a driver ended
 
 
 def _holders(path: Path) -> list[Holder]:

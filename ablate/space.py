@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate import events
 from ablate.mlflow_store import resolve
-from ablate.outcome import finished
 from ablate.plan import Plan
 from ablate.records import StudyFolder
 from ablate.searchplan import foreseen
@@ -79,7 +79,7 @@ def need(plan: Plan, runs: Path) -> Need:
     """What is left to write of a plan under `runs`, the arms that a search has yet to draw taken as its base."""
     plan, folder = foreseen(plan), StudyFolder(runs, plan.study.name)
     arms = {cell.trial: cell.arm for cell in reversed(plan.cells)}
-    left = [id for id in plan.specs if finished(id, folder.trial(id)) is None]
+    left = [id for id in plan.specs if not isinstance(events.last(folder.trial(id).events), events.Ended)]
     bands = {key: _bands(runs, key, options) for key, options in plan.data.items()}
     local = (resolve(plan.study.tracking.mlflow, folder) or "").startswith("sqlite:")
     sizes: dict[str, Trial | None] = {}

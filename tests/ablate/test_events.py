@@ -6,7 +6,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ablate import artifacts, disk, events, outcome
@@ -264,3 +264,22 @@ def test_an_end_of_before_there_were_diagnoses_still_folds():
     result = events.fold("t", [events.from_line(line)])
     assert result.status is Status.done
     assert (result.diagnosis, result.evidence, result.findings, result.pathology) == ("", {}, {}, "")
+
+
+@given(stream=st.lists(st.sampled_from([3, 40, 900]), max_size=5), torn=st.integers(0, 80), tail=st.integers(1, 2000))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_the_last_event_is_the_last_of_all_whatever_is_torn_and_however_little_is_read(tmp_path, stream, torn, tail):
+    path = tmp_path / "events.jsonl"
+    path.unlink(missing_ok=True)
+    assert events.last(path) is None
+    whole = [events.Warned(time=0.0, step=at, message="x" * size) for at, size in enumerate(stream)]
+    half = events.to_line(events.Warned(time=0.0, step=99, message="torn"))[:torn].rstrip("\n")
+    path.write_text("".join(map(events.to_line, whole)) + half)
+    assert events.last(path, tail=tail) == (events.read(path) or [None])[-1]
+
+
+def test_a_damaged_last_line_is_named(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text(events.to_line(events.Warned(time=0.0, step=1, message="one")).replace("one", "two"))
+    with pytest.raises(events.CorruptStream, match="its last line: its checksum does not hold"):
+        events.last(path)

@@ -88,8 +88,8 @@ def test_a_lock_of_another_machine_may_not_show_here(tmp_path):
 
 def test_whatever_lies_in_its_place_is_no_driver(tmp_path):
     path = tmp_path / "driver.lock"
-    foreign = b'{"pid": "x", "host": 1, "start": "y"}'
-    for content in (b"", b"\xff\xfe", b"[]", b"{}", b"[" * 10**5, foreign, b"null\n{}"):
+    foreign, old = b'{"pid": "x", "host": 1, "start": "y"}', b'{"pid": 1, "host": "here", "start": 1.0}'
+    for content in (b"", b"\xff\xfe", b"[]", b"{}", b"[" * 10**5, foreign, old, b"null\n{}"):
         path.write_bytes(content)
         assert lock.last_driver(path) is None and not lock.is_run(path)
         assert lock.describe(path) == "another driver runs this study"
