@@ -91,6 +91,9 @@ def _trial(trial: Mapping[str, Any], *, every: bool) -> Iterable[str]:
         yield "  put the file back from a copy, or move the trial's folder away: `ablate run` then trains it again"
     elif state not in ("done", WAITING):
         yield f"{name} {state}: {trial['why']}{again}"
+    elif every and state == WAITING:
+        begun = f" to be taken up again, {trial['step']} generator updates done" if trial["step"] else ""
+        yield f"{name} waiting{begun}{again}"
     elif every:
         yield f"{name} {state}" + (f", {_said(trial)}" if trial["diagnosis"] else "") + again
 

@@ -122,6 +122,7 @@ def test_a_killed_driver_died_after_its_last_sign_of_life(study, living):
     assert status["driver"]["alive"] is False and status["driver"]["ended"] is None
     assert status["driver"]["last_sign"] == status["trials"][0]["last"] > status["driver"]["since"]
     assert re.search(rf"the driver \(pid {process.pid} on \S+, since {AT}\) died after {AT}", text)
+    assert "waiting to be taken up again, 3 generator updates done" in text
     assert text.endswith("go on with: ablate run tiny")
 
 
