@@ -49,7 +49,8 @@ def _rank(rank: int, ranks: int, port: int, kind: str, folder: str, points: str,
     from trainers import entry
 
     failpoints.arm(points)
-    entry.main(kind, folder, parent=os.getppid())
+    entry.end_with_parent()
+    entry.work(kind, folder)
     os._exit(0)  # see two_ranks.py
 
 
