@@ -80,10 +80,7 @@ def peak() -> str:
 
 
 def forget_peak() -> None:
-    """What `peak` says is from now on the most since now, where the kernel can forget what was before (Linux)."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
+    """What `peak` says of the machine's memory is the most since now, where the kernel can forget (Linux)."""
     try:
         descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY)
     except OSError:

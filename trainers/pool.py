@@ -70,6 +70,11 @@ class Pool:
             self.close()
         return failures
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Of the ranks that there are now, in their order."""
+        return self._team.pids if self._team else ()
+
     def close(self) -> None:
         """End all ranks."""
         if self._team:
@@ -93,6 +98,10 @@ class Team:
                 theirs.close()
                 self._processes.append(process)
                 self._pipes.append(ours)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return tuple(process.pid for process in self._processes)
 
     def awake(self) -> bool:
         """Whether every rank answers."""

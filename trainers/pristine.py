@@ -26,13 +26,8 @@ def _set_collecting(on: bool) -> None:
     (gc.enable if on else gc.disable)()
 
 
-def _deterministic() -> tuple[bool, bool]:
-    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-
-
 # What a job can change of its process for good -> how it is read, how it is put back.
 SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
-    "environment": (os.environ.copy, _set_environment),
     "working folder": (os.getcwd, os.chdir),
     "garbage collection": (gc.isenabled, _set_collecting),
     "random": (random.getstate, random.setstate),
@@ -43,10 +38,9 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "default number format": (torch.get_default_dtype, torch.set_default_dtype),
     "autocast": (lambda: torch.is_autocast_enabled("cpu"), lambda on: torch.set_autocast_enabled("cpu", on)),
     "anomalies": (torch.is_anomaly_enabled, torch.set_anomaly_enabled),
-    "deterministic algorithms": (
-        _deterministic, lambda found: torch.use_deterministic_algorithms(found[0], warn_only=found[1]),
-    ),
+    "deterministic algorithms": (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     "SIGUSR1": (lambda: signal.getsignal(signal.SIGUSR1), lambda handler: signal.signal(signal.SIGUSR1, handler)),
+    "environment": (os.environ.copy, _set_environment),  # last: what sets the others might change it
 }  # fmt: skip
 
 
