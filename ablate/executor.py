@@ -115,6 +115,8 @@ class Launcher:
     def poll(self) -> Outcome | None:
         """The outcome of the running job when its reply has come or the launcher is gone."""
         for reply in self._replies():
+            if "cannot" in reply:
+                raise CannotLaunch(reply["cannot"])
             self.ready = True
             if "failures" in reply:
                 self.busy = False

@@ -9,44 +9,63 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing.connection
+import multiprocessing
 import os
 import pkgutil
+import select
 import signal
 import sys
 from importlib import import_module
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import IO
 
 from ablate.records import TrialFolder
 from trainers import stopped
 from trainers.entry import end_with_parent
 from trainers.families import DISCRIMINATORS, GENERATORS, METRICS, OBJECTIVES, TERMS
-from trainers.pool import Job, Pool
+from trainers.pool import Job, Pool, asked_to_be_fresh
 from trainers.watchdog import Limits
 
 # Adam and DDP import torch._dynamo at their first use: 2 s in every rank if it is not there before.
-PRELOAD = ["torch", "torch._dynamo", "torch.distributed", "pytorch_msssim", "trainers.train", "trainers.references",
-           "trainers.resident", "trainers.pristine"]  # fmt: skip
+PRELOAD = ["trainers.preload", "torch", "torch._dynamo", "torch.distributed", "pytorch_msssim", "trainers.train",
+           "trainers.references", "trainers.resident", "trainers.pristine"]  # fmt: skip
 
 
 def serve() -> None:
     end_with_parent()
+    if _deserted():
+        return
     replies = _claim_stdout()
     signal.signal(signal.SIGTERM, _leave)
+    try:
+        Limits.from_environment()
+        asked_to_be_fresh()
+    except ValueError as error:
+        return _say(replies, {"cannot": str(error)})
     context = multiprocessing.get_context("forkserver")
     preload = [*PRELOAD, *_part_modules()]
     context.set_forkserver_preload(preload)
     _check_preload(context, preload)
-    replies.write(json.dumps({"ready": os.getpid()}) + "\n")
-    replies.flush()
+    _say(replies, {"ready": os.getpid()})
     pool = Pool(context)
     try:
         for line in sys.stdin:
-            outcome = launch(Job(**json.loads(line)), pool)
-            replies.write(json.dumps(outcome) + "\n")
-            replies.flush()
+            _say(replies, launch(Job(**json.loads(line)), pool))
     finally:
         pool.close()
+
+
+def _deserted() -> bool:
+    """Whether the driver died before this process had seen to ending with it."""
+    asked = select.poll()
+    asked.register(0, select.POLLHUP)
+    return any(event & select.POLLHUP for _, event in asked.poll(0))
+
+
+def _say(replies: IO[str], reply: dict) -> None:
+    replies.write(json.dumps(reply) + "\n")
+    replies.flush()
 
 
 def launch(job: Job, pool: Pool) -> dict:
@@ -80,19 +99,20 @@ def _part_modules() -> list[str]:
     ]
 
 
-def _report_preload(queue, preload: list[str]) -> None:
-    queue.put([name for name in preload if name not in sys.modules])
+def _report_preload(answers: Connection, preload: list[str]) -> None:
+    answers.send([name for name in preload if name not in sys.modules])
 
 
 def _check_preload(context, preload: list[str]) -> None:
     """The forkserver swallows import errors of its preload: ask a child what it was born with."""
-    queue = context.SimpleQueue()
-    child = context.Process(target=_report_preload, args=(queue, preload))
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_report_preload, args=(theirs, preload))
     child.start()
-    multiprocessing.connection.wait([child.sentinel, queue._reader])
-    if queue.empty():
-        raise RuntimeError("the forkserver died while it loaded torch")
-    missing = queue.get()
+    theirs.close()
+    try:
+        missing = ours.recv()
+    except EOFError:
+        raise RuntimeError("the forkserver died while it loaded torch") from None
     child.join()
     if missing:
         for name in missing:

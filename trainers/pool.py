@@ -39,7 +39,7 @@ class Job:
     @property
     def may_stay(self) -> bool:
         """Whether its ranks may go on to another job."""
-        return os.environ.get(ENVIRONMENT) != FRESH and self._device() == "cpu"
+        return not asked_to_be_fresh() and self._device() == "cpu"
 
     def _device(self) -> str:
         """Of a trial as its spec.json states it; references are scored on the CPU."""
@@ -49,6 +49,14 @@ class Job:
             return json.loads(TrialFolder(Path(self.folder)).spec.read_text())["spec"]["device"]
         except (OSError, ValueError, KeyError, TypeError):
             return "unknown"  # its ranks will say so
+
+
+def asked_to_be_fresh(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether ABLATE_WORKERS asks for new ranks for every job. Raises ValueError for anything else in it."""
+    asked = environment.get(ENVIRONMENT, "")
+    if asked not in ("", FRESH):
+        raise ValueError(f"{ENVIRONMENT}: {asked!r}: expected {FRESH}, or nothing")
+    return asked == FRESH
 
 
 class Pool:

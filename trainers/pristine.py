@@ -18,8 +18,12 @@ import torch
 
 
 def _set_environment(names: dict[str, str]) -> None:
-    os.environ.clear()
-    os.environ |= names
+    """What is as it was is not touched: a thread of gloo's may be reading."""
+    for name in os.environ.keys() - names.keys():
+        del os.environ[name]
+    for name in names:
+        if os.environ.get(name) != names[name]:
+            os.environ[name] = names[name]
 
 
 def _set_collecting(on: bool) -> None:

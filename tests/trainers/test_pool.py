@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from ablate import events
+from ablate.executor import CannotLaunch, LocalExecutor, Outcome
 from ablate.outcome import Next, settle
 from ablate.processes import speaking_into
 from ablate.records import TrialFolder
@@ -146,12 +147,16 @@ def test_every_setting_that_is_put_back_is_tried():
 
 @pytest.mark.parametrize("name", SPOILT)
 def test_what_a_job_sets_is_put_back(name):
-    read = pristine.SETTINGS[name][0]
-    before = str(read())
+    before = shown(name)
     with pristine.unchanged():
         SPOILT[name]()
-        assert str(read()) != before
-    assert str(read()) == before
+        assert shown(name) != before
+    assert shown(name) == before
+
+
+def shown(name: str) -> str:
+    found = pristine.SETTINGS[name][0]()
+    return str(sorted(found.items()) if isinstance(found, dict) else found)
 
 
 def test_a_peak_is_of_the_job_alone():
@@ -234,14 +239,8 @@ def test_a_rank_that_leaves_without_an_answer_is_not_used_again_and_the_trial_go
     folder = jobs.alone(tmp_path, **SIZE)
     failures = run(kept, folder)
     assert failures == {} and kept.pids == ()
-    assert settle("trial", folder, pool_outcome(failures), attempts=1).next is Next.resume
+    assert settle("trial", folder, Outcome(failures), attempts=1).next is Next.resume
     assert run(kept, folder) == {} and events.fold("trial", events.read(folder.events)).status == "done"
-
-
-def pool_outcome(failures: dict[int, int]):
-    from ablate.executor import Outcome
-
-    return Outcome(failures)
 
 
 def test_another_shape_gets_another_team_and_the_one_before_ends(kept, tmp_path):
@@ -249,6 +248,19 @@ def test_another_shape_gets_another_team_and_the_one_before_ends(kept, tmp_path)
     one = kept.pids
     assert run(kept, jobs.alone(tmp_path, "two", ranks=2, **SIZE), 2) == {}
     assert len(kept.pids) == 2 and not alive({*one})
+
+
+@pytest.mark.slow
+def test_a_launcher_whose_driver_has_gone_before_it_began_loads_nothing():
+    done = subprocess.run([sys.executable, "-P", "-m", "trainers.launcher"], stdin=subprocess.DEVNULL, timeout=60,
+                          capture_output=True, check=True)  # fmt: skip
+    assert b"ready" in done.stdout  # its driver is there, and asks for nothing
+    ours, theirs = os.pipe()
+    os.close(theirs)
+    done = subprocess.run([sys.executable, "-P", "-m", "trainers.launcher"], stdin=ours, timeout=60,
+                          capture_output=True, check=True)  # fmt: skip
+    os.close(ours)
+    assert done.stdout == b""
 
 
 @pytest.mark.slow
@@ -294,6 +306,22 @@ def test_ranks_of_a_trial_whose_spec_cannot_be_read_do_not_stay(tmp_path, spec):
 def test_fresh_ranks_are_asked_for_by_the_environment(kept, tmp_path, monkeypatch):
     monkeypatch.setenv("ABLATE_WORKERS", "fresh")
     assert run(kept, jobs.alone(tmp_path, **SIZE)) == {} and kept.pids == ()
+
+
+@pytest.mark.parametrize(("variable", "value", "said"), [
+    ("ABLATE_WORKERS", "quick", "ABLATE_WORKERS: 'quick': expected fresh, or nothing"),
+    ("ABLATE_LIMITS", "steps=3", "ABLATE_LIMITS: 'steps=3': expected one of start, step, evaluation, checkpoint"),
+])  # fmt: skip
+def test_a_mistake_in_the_environment_is_said_and_nothing_runs(tmp_path, monkeypatch, variable, value, said):
+    monkeypatch.setenv(variable, value)
+    executor, folder = LocalExecutor(1, tmp_path / "driver.log"), jobs.alone(tmp_path)
+    try:
+        handle = executor.start("run", folder.root, ranks=1, threads=1)
+        with pytest.raises(CannotLaunch, match=said):
+            wait_until(handle.poll, "the launcher says so")
+    finally:
+        executor.close()
+    assert not folder.events.exists()
 
 
 def test_the_launcher_never_loads_torch():
