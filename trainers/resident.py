@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from socket import socket
@@ -50,9 +51,19 @@ def _asked(jobs: Connection) -> Iterator[tuple[str, str] | None]:
             return  # the launcher wants this rank no more, or is gone
 
 
+_jobs, _taken = 0, 0.0
+
+
+def since_taken() -> float | None:
+    """Seconds since this rank took its job; None in a process that has had no other before."""
+    return time.monotonic() - _taken if _jobs > 1 else None
+
+
 def _do(kind: str, folder: str) -> str:
     from trainers import pristine
 
+    global _jobs, _taken
+    _jobs, _taken = _jobs + 1, time.monotonic()
     before = pristine.threads()
     with pristine.unchanged():
         lastwords.forget_peak()

@@ -202,8 +202,10 @@ def test_an_idle_rank_speaks_into_no_trial_and_a_warning_of_the_end_passes_it_by
     assert run(kept, folder) == {} and folder.log.exists()
     assert [*speaking_into(tmp_path)] == []
     os.kill(kept.pids[0], signal.SIGUSR1)
-    pids, again = kept.pids, jobs.alone(tmp_path, "again", **SIZE)
+    pids, again, handed = kept.pids, jobs.alone(tmp_path, "again", **SIZE), time.time()
     assert run(kept, again) == {} and kept.pids == pids
+    started = events.read(again.events)[0]
+    assert 0 < started.start_up <= started.time - handed + 0.05, "of the trial, not of the process"
     assert jobs.facts(again) == jobs.facts(folder) and not folder.stop.exists() and not again.stop.exists()
 
 
