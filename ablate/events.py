@@ -40,7 +40,8 @@ class Started(Event):
     device: str
     versions: Mapping[str, str] = field(default_factory=dict)
     step: int = 0  # generator updates already done (above 0 after a resume)
-    start_up: float | None = None  # seconds from the birth of the process to this event; streams of before have none
+    # Seconds from the birth of the process, or from its taking the trial, to this event; streams of before have none.
+    start_up: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Where trials run. An executor starts a job in its folder and says how it ended; no more.
 
-The local executor keeps one launcher process per slot (see `trainers.launcher`), so that a job
-starts in a fraction of a second. This module never imports torch.
+The local executor keeps one launcher process per slot (see `trainers.launcher`), whose ranks stay from job to job
+where that is safe. This module never imports torch.
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ class Launcher:
     def poll(self) -> Outcome | None:
         """The outcome of the running job when its reply has come or the launcher is gone."""
         for reply in self._replies():
+            if "cannot" in reply:
+                raise CannotLaunch(reply["cannot"])
             self.ready = True
             if "failures" in reply:
                 self.busy = False
@@ -145,7 +147,7 @@ class Launcher:
         return [json.loads(line) for line in lines]
 
     def end(self) -> None:
-        """SIGTERM, on which the elastic agent ends its ranks; SIGKILL if that takes too long."""
+        """SIGTERM, on which it ends its ranks; SIGKILL if that takes too long."""
         if self.alive:
             if self.busy:
                 self.process.send_signal(signal.SIGTERM)

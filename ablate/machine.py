@@ -6,11 +6,19 @@ import importlib.metadata
 import os
 import shutil
 import subprocess
+from pathlib import Path
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time in each period, and the period
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+def cores(quota: Path = QUOTA) -> int:
+    """CPU cores that this process may use: those it may run on, or as many as a container's quota amounts to."""
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        time, period = quota.read_text().split()
+        return max(1, min(allowed, int(time) // int(period)))
+    except (OSError, ValueError):  # there is none: the file is missing, or says `max`
+        return allowed
 
 
 def gpus() -> tuple[str, ...]:
@@ -36,11 +44,19 @@ def device(kind: str, *, ranks: int) -> str:
     return ("cuda" if len(gpus()) >= ranks else "cpu") if kind == "auto" else kind
 
 
-def slots(asked: int | str, *, ranks: int, threads: int, device: str) -> int:
-    """How many trials run side by side; `auto` fills the cores, or gives each trial its GPUs."""
+def slots(asked: int | str, *, trials: int, ranks: int, threads: int, device: str) -> int:
+    """How many trials run side by side; `auto` fills the cores, or gives each trial its GPUs, as long as there are
+    trials."""
     if asked != "auto":
         return int(asked)
-    return max(1, len(gpus()) // ranks) if device == "cuda" else max(1, cores() // (ranks * threads))
+    room = len(gpus()) // ranks if device == "cuda" else cores() // (ranks * threads)
+    return max(1, min(room, trials))
+
+
+def room(device: str) -> str:
+    """What `auto` shares out, in words."""
+    number, noun = (len(gpus()), "GPU") if device == "cuda" else (cores(), "core")
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _version(distribution: str) -> str:

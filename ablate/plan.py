@@ -200,9 +200,12 @@ def make_plan(study: Study) -> Plan:
         spec = spec_of(study, by_name[name], seed, device=device, data=prints[key])
         specs.setdefault(spec.id, spec)
         cells.append(Cell(name, seed, spec.id))
-    slots = machine.slots(study.resources.slots, ranks=widest, threads=study.resources.threads, device=device)
     warnings = (*_warnings(study, arms), *_left_out(study))
-    return Plan(study, arms, tuple(cells), specs, data, device, slots, warnings, left_out)
+    plan = Plan(study, arms, tuple(cells), specs, data, device, 1, warnings, left_out)
+    asked = study.resources
+    slots = machine.slots(asked.slots, trials=len(specs) + plan.undrawn, ranks=widest, threads=asked.threads,
+                          device=device)  # fmt: skip
+    return replace(plan, slots=slots)
 
 
 def trial_spec(

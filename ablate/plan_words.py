@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from ablate import searchplan, space
+from ablate import machine, searchplan, space
 from ablate.plan import Plan, PlannedArm
 
 EXPLORATORY_BELOW = 5  # seeds
@@ -26,7 +26,8 @@ def describe(plan: Plan, facts: Mapping[str, Any]) -> str:
     *fewer, most = resources["ranks"]
     ranks = " or ".join([*map(str, fewer), _count(most, "rank")])
     lines.append(f"equal for all arms: {_budget(plan)}")
-    lines.append(f"on {resources['device']}: {ranks} a trial, {_count(resources['slots'], 'trial')} at a time")
+    chosen = f" (auto, of {machine.room(plan.device)})" if study.resources.slots == "auto" else ""
+    lines.append(f"on {resources['device']}: {ranks} a trial, {_count(resources['slots'], 'trial')} at a time{chosen}")
     lines += ["", *_design(facts["design"]), *searchplan.describe(plan), *searchplan.describe_race(plan)]
     lines += ["", *_detectable(facts["detectable"], len(study.seeds))]
     lines += ["", _cost(facts["cost"]), *_disk(facts["disk"])]

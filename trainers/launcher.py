@@ -1,86 +1,85 @@
-"""Long-lived launcher: keeps a forkserver with torch loaded and starts jobs through torch's elastic agent.
+"""Long-lived launcher: keeps a forkserver with torch loaded, and ranks from it for job after job (`trainers.pool`).
 
-A fresh interpreter that imports torch costs seconds per trial; forking one that has it costs
-milliseconds. One launcher runs one job at a time, in its main thread, since the elastic agent
-handles signals there. It speaks JSON lines: a job on stdin, its outcome on stdout.
+A fresh interpreter that imports torch costs seconds per trial; forking one that has it costs milliseconds. One
+launcher runs one job at a time and never loads torch itself. It speaks JSON lines: a job on stdin, its outcome on
+stdout. SIGTERM ends its ranks, then itself.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import multiprocessing.connection
+import multiprocessing
 import os
 import pkgutil
+import select
+import signal
 import sys
-from dataclasses import dataclass
 from importlib import import_module
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import IO
 
 from ablate.records import TrialFolder
 from trainers import stopped
-from trainers.entry import end_with_parent, main
+from trainers.entry import end_with_parent
 from trainers.families import DISCRIMINATORS, GENERATORS, METRICS, OBJECTIVES, TERMS
+from trainers.pool import Job, Pool, asked_to_be_fresh
 from trainers.watchdog import Limits
 
 # Adam and DDP import torch._dynamo at their first use: 2 s in every rank if it is not there before.
-PRELOAD = ["torch", "torch._dynamo", "pytorch_msssim", "trainers.train", "trainers.references"]
-MONITOR_SECONDS = 0.02  # how often the agent looks at its ranks
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the driver asks for: `kind` is `run` or `references`."""
-
-    kind: str
-    folder: str
-    ranks: int
-    threads: int
+PRELOAD = ["trainers.preload", "torch", "torch._dynamo", "torch.distributed", "pytorch_msssim", "trainers.train",
+           "trainers.references", "trainers.resident", "trainers.pristine"]  # fmt: skip
 
 
 def serve() -> None:
     end_with_parent()
+    if _deserted():
+        return
     replies = _claim_stdout()
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        Limits.from_environment()
+        asked_to_be_fresh()
+    except ValueError as error:
+        return _say(replies, {"cannot": str(error)})
     context = multiprocessing.get_context("forkserver")
     preload = [*PRELOAD, *_part_modules()]
     context.set_forkserver_preload(preload)
     _check_preload(context, preload)
-    import_module("torch.distributed.launcher.api")  # before saying ready: the first job finds it loaded
-    replies.write(json.dumps({"ready": os.getpid()}) + "\n")
+    _say(replies, {"ready": os.getpid()})
+    pool = Pool(context)
+    try:
+        for line in sys.stdin:
+            _say(replies, launch(Job(**json.loads(line)), pool))
+    finally:
+        pool.close()
+
+
+def _deserted() -> bool:
+    """Whether the driver died before this process had seen to ending with it."""
+    asked = select.poll()
+    asked.register(0, select.POLLHUP)
+    return any(event & select.POLLHUP for _, event in asked.poll(0))
+
+
+def _say(replies: IO[str], reply: dict) -> None:
+    replies.write(json.dumps(reply) + "\n")
     replies.flush()
-    for line in sys.stdin:
-        outcome = launch(Job(**json.loads(line)))
-        replies.write(json.dumps(outcome) + "\n")
-        replies.flush()
 
 
-def launch(job: Job) -> dict:
+def launch(job: Job, pool: Pool) -> dict:
     """Run the job to its end. `{"failures": {rank: exit code}}`, empty when all ranks ended well.
 
     A negative exit code is the signal that ended the rank.
     """
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import elastic_launch
-
-    os.environ["OMP_NUM_THREADS"] = str(job.threads)
-    try:
-        with stopped.ended(TrialFolder(Path(job.folder)).log, limit=Limits.from_environment().step):
-            elastic_launch(_config(job), main)(job.kind, job.folder, os.getpid())
-    except ChildFailedError as error:
-        return {"failures": {str(rank): failure.exitcode for rank, failure in error.failures.items()}}
-    return {"failures": {}}
+    with stopped.ended(TrialFolder(Path(job.folder)).log, limit=Limits.from_environment().step):
+        return {"failures": {str(rank): code for rank, code in pool.run(job).items()}}
 
 
-def _config(job: Job):
-    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
-    from torch.distributed.launcher.api import LaunchConfig
-
-    return LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=job.ranks, run_id=os.path.basename(job.folder),
-        rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", max_restarts=0,
-        monitor_interval=MONITOR_SECONDS, start_method="forkserver", shutdown_timeout=10,
-        logs_specs=DefaultLogsSpecs(log_dir=os.devnull),
-    )  # fmt: skip
+def _leave(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit()
 
 
 def _claim_stdout():
@@ -100,19 +99,20 @@ def _part_modules() -> list[str]:
     ]
 
 
-def _report_preload(queue, preload: list[str]) -> None:
-    queue.put([name for name in preload if name not in sys.modules])
+def _report_preload(answers: Connection, preload: list[str]) -> None:
+    answers.send([name for name in preload if name not in sys.modules])
 
 
 def _check_preload(context, preload: list[str]) -> None:
     """The forkserver swallows import errors of its preload: ask a child what it was born with."""
-    queue = context.SimpleQueue()
-    child = context.Process(target=_report_preload, args=(queue, preload))
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_report_preload, args=(theirs, preload))
     child.start()
-    multiprocessing.connection.wait([child.sentinel, queue._reader])
-    if queue.empty():
-        raise RuntimeError("the forkserver died while it loaded torch")
-    missing = queue.get()
+    theirs.close()
+    try:
+        missing = ours.recv()
+    except EOFError:
+        raise RuntimeError("the forkserver died while it loaded torch") from None
     child.join()
     if missing:
         for name in missing:
@@ -122,8 +122,4 @@ def _check_preload(context, preload: list[str]) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s launcher %(message)s")
-    try:
-        serve()
-    except Exception as error:
-        if type(error).__name__ != "SignalException":  # the elastic agent's word for SIGTERM
-            raise
+    serve()

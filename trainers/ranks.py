@@ -78,12 +78,22 @@ def bare(network: nn.Module) -> nn.Module:
     return network.module if isinstance(network, nn.parallel.DistributedDataParallel) else network
 
 
+_stays = False
+
+
+def stay() -> None:
+    """From now on the group that this process joins outlives the job: the next `join` finds it."""
+    global _stays
+    _stays = True
+
+
 @contextmanager
 def join(device: str, *, patience: float = 660) -> Iterator[Ranks]:
     """The ranks of this job, from torchrun's environment; a single process where there is none.
 
     A collective fails when a peer has not come to it for `patience` seconds (gloo's own default is 30 minutes).
-    An exception leaves the group as it is: its sockets close with the process, after its last words.
+    An exception leaves the group as it is: its sockets close with the process, after its last words. A rank that
+    stays keeps its group, and `patience` is that of its first job.
     """
     if "RANK" not in os.environ:
         yield Ranks(device=_device(device, 0))
@@ -91,11 +101,13 @@ def join(device: str, *, patience: float = 660) -> Iterator[Ranks]:
     local = int(os.environ.get("LOCAL_RANK", "0"))
     chosen = _device(device, local)
     backend = "nccl" if chosen.type == "cuda" else "gloo"
-    dist.init_process_group(
-        backend, timeout=datetime.timedelta(seconds=patience), device_id=chosen if backend == "nccl" else None
-    )  # fmt: skip
+    if not (_stays and dist.is_initialized()):
+        dist.init_process_group(
+            backend, timeout=datetime.timedelta(seconds=patience), device_id=chosen if backend == "nccl" else None
+        )  # fmt: skip
     yield Ranks(rank=dist.get_rank(), size=dist.get_world_size(), device=chosen)
-    dist.destroy_process_group()
+    if not _stays:
+        dist.destroy_process_group()
 
 
 def _device(kind: str, local_rank: int) -> torch.device:

@@ -27,6 +27,7 @@ from trainers.diagnosis import Finding
 from trainers.evaluate import Predict, Scorer, Scores
 from trainers.ranks import Ranks, join
 from trainers.recipe import Recipe
+from trainers.resident import since_taken
 from trainers.samples import save_sample
 from trainers.tiles import Tiles
 from trainers.training import Training
@@ -269,7 +270,9 @@ class Trial:
 
 
 def _age() -> float | None:
-    """Seconds since this process was born; None where the kernel doesn't say."""
+    """Seconds since this process was born, or took this trial if it stays; None where the kernel doesn't say."""
+    if (seconds := since_taken()) is not None:
+        return round(seconds, 3)
     try:
         born = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
         return round(time.clock_gettime(time.CLOCK_BOOTTIME) - born, 3)

@@ -106,11 +106,13 @@ class Watchdog:
             while not self._over.wait(TICK):
                 self.tick(TICK)
 
-        threading.Thread(target=watch, daemon=True, name="watchdog").start()
+        watching = threading.Thread(target=watch, daemon=True, name="watchdog")
+        watching.start()
         try:
             yield self
         finally:
             self._over.set()
+            watching.join()
 
 
 @dataclass(frozen=True)

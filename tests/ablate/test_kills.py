@@ -103,7 +103,8 @@ def test_an_arm_whose_code_raises_fails_once_is_told_and_the_study_goes_on(tmp_p
         "def broken(*a, **k): raise ValueError('no power iteration today')\n"
         "p.spectral_norm = broken\n"
     )
-    environment = {**studies.environment(), "PYTHONPATH": str(tmp_path / "broken")}
+    paths = os.pathsep.join(filter(None, (str(tmp_path / "broken"), os.environ.get("PYTHONPATH"))))
+    environment = {**studies.environment(), "PYTHONPATH": paths}
     done = subprocess.run(
         [sys.executable, "-m", "ablate.cli", "run", "tiny.yaml"], cwd=tmp_path, env=environment,
         capture_output=True, text=True, timeout=300,

@@ -15,8 +15,8 @@ from ablate import events
 from ablate.records import TrialFolder
 
 KILLED = -signal.SIGKILL
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "torch._dynamo", "trainers.train"])
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["torch", "torch._dynamo", "trainers.train"])
 
 
 def run(
@@ -26,7 +26,7 @@ def run(
     """Exit codes of the ranks of a job in `folder` that meets the faults asked for; those it ends have -9."""
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # the agent's part: no race for a port
     processes = [
-        _context.Process(target=_rank, args=(rank, ranks, store.port, kind, str(folder.root), failpoints, limits))
+        CONTEXT.Process(target=_rank, args=(rank, ranks, store.port, kind, str(folder.root), failpoints, limits))
         for rank in range(ranks)
     ]
     for process in processes:
@@ -49,7 +49,8 @@ def _rank(rank: int, ranks: int, port: int, kind: str, folder: str, points: str,
     from trainers import entry
 
     failpoints.arm(points)
-    entry.main(kind, folder, parent=os.getppid())
+    entry.end_with_parent()
+    entry.work(kind, folder)
     os._exit(0)  # see two_ranks.py
 
 

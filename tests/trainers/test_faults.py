@@ -281,7 +281,7 @@ def start(executor: LocalExecutor, folder, ranks: int) -> tuple[Outcome, float]:
 def test_under_the_launcher_a_stopped_rank_is_ended_within_its_limit_and_a_second_dozen(
     undisturbed, tmp_path, monkeypatch, ranks, victim
 ):
-    """By a peer's watchdog, or, where it is alone, by the launcher; the agent gives others 10 s to go."""
+    """By a peer's watchdog, or, where it is alone, by the launcher, which gives others 10 s to go."""
     folder, limit = jobs.alone(tmp_path, ranks=ranks, **SIZE), 5
     for name, value in (("", f"step=stop@5#{victim}"), ("_ONCE", str(tmp_path))):
         monkeypatch.setenv(f"ABLATE_FAILPOINTS{name}", value)
