@@ -6,9 +6,11 @@ gives one ratio, and the median of the pairs is what is told, with the lowest an
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 Seconds = Callable[[], float]
@@ -53,8 +55,26 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "median": self.median, "met": self.met}
 
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Row:
+        return cls(**{one.name: document[one.name] for one in fields(cls)})
+
 
 HEAD = "| id | what | measured: median (lowest to highest pair) | goal | |\n|---|---|---|---|---|"
+
+
+def table(kept: Path) -> str:
+    """The rows that a file holds, in Markdown."""
+    return "\n".join([HEAD, *(Row.from_json(one).line() for one in json.loads(kept.read_text())["rows"])])
+
+
+def insert(page: Path, kept: Path) -> None:
+    """Put the table of `kept` in its place in a page: between `<!-- cpu.json -->` and `<!-- end -->`."""
+    mark = f"<!-- {kept.name} -->\n"
+    before, found, rest = page.read_text().partition(mark)
+    if not found:
+        raise ValueError(f"{page}: {mark.strip()} is not there: no place for the table")
+    page.write_text(f"{before}{mark}{table(kept)}\n<!-- end -->{rest.partition('<!-- end -->')[2]}")
 
 
 def _figure(value: float) -> str:

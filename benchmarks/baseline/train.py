@@ -100,6 +100,8 @@ def train(trial: dict[str, Any], folder: Path) -> None:
     scores: dict[int, dict[str, float]] = {}
     if rank == 0:
         mlflow.set_tracking_uri(trial["tracking"])
+        if mlflow.get_experiment_by_name(trial["experiment"]) is None:
+            mlflow.create_experiment(trial["experiment"], artifact_location=str(folder.parent / "artifacts"))
         mlflow.set_experiment(trial["experiment"])
         mlflow.start_run(run_name=f"{trial['arm']}/{trial['seed']}")
         mlflow.log_params({"arm": trial["arm"], "seed": trial["seed"], "batch": recipe["batch"], **recipe["optimizer"]})
