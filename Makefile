@@ -6,11 +6,12 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST ?= -n 2
+BENCH ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo quick test test-slow test-long lint clean help
+.PHONY: demo quick test test-slow test-long bench bench-gpu lint clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -19,6 +20,8 @@ help:
 	@echo "make test       install, run the tests"
 	@echo "make test-slow  install, run the long loops over real DDP, MLflow and kills"
 	@echo "make test-long  install, run what takes an hour and more: all seeds of all sick GANs"
+	@echo "make bench      install, measure the goals of docs/speed.md (half an hour; BENCH='--only C2,C6' for some)"
+	@echo "make bench-gpu  install, check the step on a CUDA device and time it (under ten minutes)"
 
 $(VENV)/.made:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'ablate needs Python 3.11 or newer, this is ' + sys.version.split()[0])"
@@ -49,6 +52,12 @@ test-slow: $(VENV)/.installed-test
 
 test-long: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST) -m long
+
+bench: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.goals $(BENCH)
+
+bench-gpu: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks.gpu $(BENCH)
 
 lint: $(VENV)/.installed-test
 	$(PIP) ruff

@@ -190,14 +190,16 @@ def make_plan(study: Study) -> Plan:
     data: dict[str, Any] = {}
     prints: dict[str, str] = {}  # canonical data options -> fingerprint
     cells, specs = [], {}
-    by_name = {arm.name: arm for arm in arms}
-    for name, seed in design.blocks([arm.name for arm in arms], study.seeds):
-        recipe = by_name[name].resolved.recipe
+    of_arm: dict[str, TrialSpec] = {}  # with its first seed; the others differ in that alone
+    for arm in arms:
+        recipe = arm.resolved.recipe
         key = repr(recipe.data)
         if key not in prints:
             prints[key] = fingerprint(recipe.data)
             data[prints[key]] = recipe.data
-        spec = spec_of(study, by_name[name], seed, device=device, data=prints[key])
+        of_arm[arm.name] = spec_of(study, arm, study.seeds[0], device=device, data=prints[key])
+    for name, seed in design.blocks([arm.name for arm in arms], study.seeds):
+        spec = replace(of_arm[name], seed=seed)
         specs.setdefault(spec.id, spec)
         cells.append(Cell(name, seed, spec.id))
     warnings = (*_warnings(study, arms), *_left_out(study))

@@ -18,6 +18,8 @@ UNSAID = os.EX_IOERR  # exit code of a rank that could not write its last words:
 
 def speaking_into(place: Path, *, proc: Path = PROC) -> Iterator[int]:
     """Pids whose standard output is the file `place`, or a file below the folder `place`."""
+    if not place.exists():  # nobody has opened it: all processes need not be looked at
+        return
     name = str(place.resolve())
     for process in proc.glob("[0-9]*"):
         try:

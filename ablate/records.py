@@ -6,8 +6,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,17 @@ class TrialSpec:
     schema: int = SCHEMA
     keep: str = "generator"  # one of KEPT: what stays of its networks once it has ended
 
-    @property
+    @cached_property
     def id(self) -> str:
         """12 hex digits of what determines the numbers; names, paths, executor and what is kept do not enter."""
-        return digest({key: value for key, value in asdict(self).items() if key != "keep"})
+        return digest({key: value for key, value in self._stated.items() if key != "keep"})
+
+    @property
+    def _stated(self) -> dict[str, Any]:
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def to_json(self) -> dict[str, Any]:
-        return {"id": self.id, **asdict(self)}
+        return {"id": self.id, **self._stated}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> TrialSpec:

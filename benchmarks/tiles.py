@@ -1,7 +1,7 @@
 """Tile pairs a second and core: from the prepared cache, against decoding PNG files sample by sample with Pillow.
 
-    python benchmarks/tiles.py                  a minute or two; a cache of 2 GB for the memory check
-    python benchmarks/tiles.py --size 10        the same with 10 GB
+    python -m benchmarks.tiles                  a minute or two; a cache of 2 GB for the memory check
+    python -m benchmarks.tiles --size 10        the same with 10 GB
 
 Both sides give the same batches of float32 in [-1, 1]. They take turns in one process on one core, and medians are
 compared: of 8-bit pictures stored as they are, and of the same stored in 16 bits, as floats and reflectance are; once
@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.paired import Row, ratios
 from trainers.layouts._common import Optical, Sar
 from trainers.layouts.folders import Options as Folders
 from trainers.prepare import prepare
@@ -116,6 +117,20 @@ def report_speed(title: str, found: dict[str, list[float]]) -> bool:
     return reached
 
 
+def measure(*, pairs: int, quick: bool) -> list[Row]:
+    """C7: a row for each way to read 8-bit tiles, as `make bench` asks for them."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_pictures(folder / "pictures", BATCH if quick else 3 * BATCH)
+        tiles = Tiles.open(prepare(Folders(root=str(folder / "pictures"), tile=TILE), folder / "cache"))
+        found = compare(folder / "pictures", tiles, rounds=1 if quick else pairs, error=0, mirrored=0.0)
+    return [
+        Row("C7", f"tile pairs a second and core, {way}, against Pillow", ratios(found[way], found["Pillow"]), goal,
+            facts={"pairs_a_second": {name: found[name] for name in (way, "Pillow")}})
+        for way, goal in GOALS.items()
+    ]  # fmt: skip
+
+
 # -- memory -------------------------------------------------------------------------------------
 
 
@@ -170,7 +185,7 @@ def check_memory(gigabytes: float) -> bool:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         count = write_large(folder, gigabytes)
-        command = [sys.executable, __file__, "--read", str(folder)]
+        command = [sys.executable, "-m", "benchmarks.tiles", "--read", str(folder)]
         readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         most = max(float(reader.communicate()[0]) for reader in readers)
     print(f"memory: {count} tile pairs, {gigabytes:g} GB, two processes that read {READ_PAIRS} pairs each: "

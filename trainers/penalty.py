@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from trainers.leaky import slopes_as_constants
+
 SMALLEST = 1e-12  # under the root, whose slope at 0 is infinite
 
 Critic = Callable[[Tensor], list[Tensor]]
@@ -32,7 +34,9 @@ def gradient_penalty(
     with torch.autocast(real.device.type, enabled=False):
         real, fake = _exact(real.detach()), _exact(fake.detach())
         mixed = (epsilon * real + (1 - epsilon) * fake).requires_grad_()
-        gradient = torch.autograd.grad(_value(critic(mixed), reduction).sum(), mixed, create_graph=True)[0]
+        with slopes_as_constants():
+            value = _value(critic(mixed), reduction)
+        gradient = torch.autograd.grad(value.sum(), mixed, create_graph=True)[0]
         norm = (gradient.square().sum(dim=(1, 2, 3)) + SMALLEST).sqrt()
         return (norm - 1).square()
 

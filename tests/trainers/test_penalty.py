@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+from contextlib import nullcontext
+from copy import deepcopy
+from typing import get_args, get_type_hints
+
 import pytest
 import torch
 from torch import nn
 
+from tests.trainers import tiny
 from trainers.discriminators import patchgan
+from trainers.families import DISCRIMINATORS, part_name
+from trainers.leaky import LeakyReLU, slopes_as_constants
 from trainers.objectives import wgan_gp
 from trainers.penalty import gradient_penalty
+from trainers.rules import refusals
 
 BATCH, BANDS, SIDE = 4, 3, 6
 
@@ -145,3 +154,90 @@ def test_under_autocast_it_is_taken_in_fp32():
     expected = penalty(real.bfloat16().float(), fake.bfloat16().float())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(penalty(real.bfloat16(), fake.bfloat16()), expected)
+
+
+# -- the slopes as a saved constant ---------------------------------------------------------------
+
+
+def penalised_critics() -> list[tuple[str, object]]:
+    """Every discriminator with every norm that no rule refuses beside a penalty, on one scale and on two."""
+    found = []
+    for name in DISCRIMINATORS.names():
+        options = DISCRIMINATORS.options(name)
+        norms = get_args(get_type_hints(options).get("norm")) or (None,)
+        for norm, scales in itertools.product(norms, (1, 2)):
+            chosen = {"norm": norm} if norm else {}
+            chosen |= {"scales": scales} if "scales" in get_type_hints(options) else {}
+            part = options(width=4, **chosen)
+            recipe = tiny.recipe(tile=64, objective="wgan_gp", discriminator=part)
+            if not refusals(recipe, ranks=1):
+                found.append(pytest.param(part, id=f"{name}-{norm}-{scales}"))
+    return found
+
+
+def with_the_layers_of_torch(critic: nn.Module) -> nn.Module:
+    """A copy whose activations are torch's own."""
+    copy = deepcopy(critic)
+    for module in list(copy.modules()):
+        for name, layer in module.named_children():
+            if isinstance(layer, nn.LeakyReLU):
+                setattr(module, name, nn.LeakyReLU(layer.negative_slope, inplace=layer.inplace))
+    return copy
+
+
+def gradients(critic: nn.Module, kind: torch.dtype) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The penalty, and what it and a logit loss in one backward leave in the critic's parameters."""
+    sar, real, fake = (draw(BATCH, bands, 64, 64, seed=seed).to(kind) for bands, seed in ((2, 3), (3, 4), (3, 5)))
+    penalty = gradient_penalty(lambda images: critic(sar, images), real, fake, EPSILON.to(kind))
+    (penalty.mean() + sum(logits.mean() for logits in critic(sar, real))).backward()
+    return penalty.detach(), {name: parameter.grad for name, parameter in critic.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("part", penalised_critics())
+def test_penalty_and_gradients_equal_those_of_torchs_leaky_relu_to_the_bit(part, kind):
+    critic = DISCRIMINATORS.part(part_name(part)).build(part, bands=5, generator=torch.Generator().manual_seed(0))
+    critic = critic.to(kind)
+    plain = with_the_layers_of_torch(critic)
+    penalty, found = gradients(critic, kind)
+    expected_penalty, expected = gradients(plain, kind)
+    assert torch.equal(penalty, expected_penalty) and penalty.isfinite().all()
+    assert all(torch.equal(found[name], expected[name]) and expected[name].any() for name in expected)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_a_leaky_relu_gives_the_same_bits_at_any_number(kind):
+    """Zeros of either sign, the smallest numbers, infinities and NaN among them."""
+    least, most = torch.finfo(kind).tiny, torch.finfo(kind).max
+    sizes = torch.tensor([0.0, least, 1.0, most, float("inf"), float("nan")], dtype=kind)
+    values, found = torch.cat([sizes, -sizes]), []
+    for constant in (True, False):
+        numbers = values.clone().requires_grad_()
+        with slopes_as_constants() if constant else nullcontext():
+            images = LeakyReLU(0.2)(numbers)
+        first = torch.autograd.grad(images.sum(), numbers)[0]
+        found.append((images.detach(), first))
+    for constant, plain in zip(*found, strict=True):
+        assert torch.equal(constant.isnan(), plain.isnan())
+        assert torch.equal(constant.nan_to_num(7), plain.nan_to_num(7))
+        assert torch.equal(constant.signbit(), plain.signbit())
+
+
+def test_the_penalty_alone_computes_slopes_as_constants():
+    """An activation's own second derivative would carry zeros through the whole network."""
+    critic, sar = network("none"), draw(BATCH, 2, 16, 16)
+    real, fake = draw(BATCH, BANDS, 16, 16, seed=4), draw(BATCH, BANDS, 16, 16, seed=5)
+    penalty = gradient_penalty(lambda images: critic(sar, images), real, fake, EPSILON)
+    assert not any("Relu" in name for name in graph(penalty))
+    assert any("LeakyRelu" in name for name in graph(critic(sar, real)[0]))
+
+
+def graph(tensor: torch.Tensor) -> set[str]:
+    """Names of all operations that a backward pass from the tensor meets."""
+    seen, left = set(), [tensor.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [behind for behind, _ in node.next_functions]
+    return {node.name() for node in seen}

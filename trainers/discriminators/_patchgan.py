@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from trainers.discriminators.patchgan import WIDEST
+from trainers.leaky import LeakyReLU
 from trainers.norms import needs_bias, norm_layer
 
 
@@ -47,13 +48,13 @@ def _blockwise(tower: nn.Sequential, images: Tensor) -> list[Tensor]:
 def _tower(bands: int, width: int, layers: int, norm: str) -> nn.Sequential:
     """`layers` convolutions of stride 2, one of stride 1, one to a logit; no norm on the first and last."""
     channels = [width * min(2**level, WIDEST) for level in range(layers + 1)]
-    blocks = [_conv(bands, width, stride=2, bias=True), nn.LeakyReLU(0.2, inplace=True)]
+    blocks = [_conv(bands, width, stride=2, bias=True), LeakyReLU(0.2, inplace=True)]
     for level in range(1, layers + 1):
         stride = 2 if level < layers else 1
         blocks += [
             _conv(channels[level - 1], channels[level], stride=stride, bias=needs_bias(norm)),
             norm_layer(norm, channels[level]),
-            nn.LeakyReLU(0.2, inplace=True),
+            LeakyReLU(0.2, inplace=True),
         ]
     return nn.Sequential(*blocks, _conv(channels[-1], 1, stride=1, bias=True))
 

@@ -1,0 +1,161 @@
+"""C3: what an empty trial costs in the driver's own path: planned, written, started, read, folded, each durably.
+
+The jobs are over when they have begun, so what is timed is the machinery: `spec.json`, the stream of events made
+durable, the driver's loop, the fold. Optuna's storage and MLflow are projections and off this path; what they add where
+the driver calls them today stands in a row of its own. The floor is the same number of durable writes, by bare system
+calls on the same disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from statistics import median
+
+from benchmarks.paired import Row, ratios, take_turns
+
+GOAL = 5.0  # ms
+TRIALS = 50
+
+
+def measure(*, pairs: int, quick: bool) -> list[Row]:
+    """Milliseconds a trial, in the own path and with both projections; the floor of durable writes beside the first."""
+    trials, pairs = (4, 1) if quick else (TRIALS, pairs)
+    with tempfile.TemporaryDirectory() as temporary:
+        studies = Studies(Path(temporary), trials)
+        ways = {"own": studies.own, "floor": studies.floor}
+        found = take_turns(ways if quick else ways | {"projected": studies.projected}, pairs)
+    milliseconds = {way: tuple(1e3 * value for value in values) for way, values in found.items()}
+    floor = median(ratios(found["floor"], found["own"]))
+    rows = [Row("C3", "durable overhead of an empty trial in its own path", milliseconds["own"], GOAL, at_most=True,
+                unit="ms", floor=floor, facts={"trials": trials, "milliseconds": milliseconds})]  # fmt: skip
+    if not quick:
+        what = "the same with Optuna's SQLite and MLflow's, as the driver calls them"
+        rows.append(Row("C3", what, milliseconds["projected"], unit="ms"))
+    return rows
+
+
+@dataclass
+class Over:
+    """A job's handle; it is over once it has been looked at."""
+
+    seen: bool = False
+
+    def poll(self):
+        from ablate.executor import Outcome
+
+        self.seen = True
+        return Outcome()
+
+    def stop(self) -> None:
+        pass
+
+
+@dataclass
+class Empty:
+    """Jobs that write a durable beginning and end, and are over."""
+
+    handles: list[Over] = field(default_factory=list)
+
+    def free(self) -> int:
+        return int(all(handle.seen for handle in self.handles[-1:]))
+
+    def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Over:
+        from ablate.events import Ended, EventWriter, Measured, Started
+
+        writer = EventWriter(folder / "events.jsonl")
+        writer.append(Started, world_size=ranks, threads=threads, device="cpu")
+        writer.append(Measured, step=1, images=1, split="validation", values={"gmsd": 0.1, "psnr": 20.0, "mae": 0.1})
+        writer.append(Ended, step=1, images=1, status="done")
+        writer.close()  # makes it durable
+        self.handles.append(Over())
+        return self.handles[-1]
+
+
+class Studies:
+    """Each call runs a study of another name; seconds a trial."""
+
+    def __init__(self, root: Path, trials: int):
+        self.root, self.trials, self._numbers = root, trials, count()
+
+    def own(self) -> float:
+        from tests.ablate.fakes import Silent
+
+        return self._timed(lambda plan, folder: (Silent(), Silent()))
+
+    def projected(self) -> float:
+        """With the stores open; their making, once a study, is not counted."""
+        from ablate.run import open_projections
+
+        opened = []
+
+        def projections(plan, folder):
+            opened.append(open_projections(plan, folder))
+            return opened[-1].__enter__()
+
+        try:
+            return self._timed(projections)
+        finally:
+            opened[-1].__exit__(None, None, None)
+
+    def _timed(self, projections) -> float:
+        from ablate.driver import Driver
+        from ablate.plan import make_plan
+        from ablate.records import StudyFolder
+        from ablate.run import write_plan
+        from reports.race import leaving
+        from tests.ablate.fakes import Silent
+
+        study = self._study()
+        folder = StudyFolder(self.root / "runs", study.name)
+        began = time.perf_counter()
+        plan = make_plan(study)
+        write_plan(plan, folder)
+        planned = time.perf_counter() - began
+        ledger, tracking = projections(plan, folder)
+        driver = Driver(plan, folder, Empty(), ledger, tracking, Silent(), leaving, sleep=lambda seconds: None)
+        began = time.perf_counter()
+        results = driver.run()
+        seconds = planned + time.perf_counter() - began
+        assert len(results) == self.trials and all(result.scores for result in results.values())
+        return seconds / self.trials
+
+    def _study(self):
+        from ablate.study import load
+        from tests.ablate import studies
+
+        text = studies.STUDY.replace("name: tiny", f"name: round{next(self._numbers)}")
+        return load(studies.write(self.root / "study", text.replace("seeds: 2", f"seeds: {self.trials // 2}")))
+
+    def floor(self) -> float:
+        """A folder, a file that takes its place by a rename, and a file that is written and synced; a trial each."""
+        root = self.root / f"floor{next(self._numbers)}"
+        root.mkdir()
+        began = time.perf_counter()
+        for trial in range(self.trials):
+            folder = root / str(trial)
+            folder.mkdir()
+            _sync_folder(root)
+            _write(folder / "beside", b"{}" * 1000)
+            os.replace(folder / "beside", folder / "spec.json")
+            _sync_folder(folder)
+            _write(folder / "events.jsonl", json.dumps({"event": "ended"}).encode() * 10)
+        return (time.perf_counter() - began) / self.trials
+
+
+def _write(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
