@@ -40,7 +40,12 @@ def naming(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise DiskFull(error.errno, f"disk full: {path}: {_left(path)}") from error
+        raise full(path) from error
+
+
+def full(path: Path) -> DiskFull:
+    """What to raise where `path` could not be written for want of space."""
+    return DiskFull(errno.ENOSPC, f"disk full: {path}: {_left(path)}")
 
 
 def _left(path: Path) -> str:

@@ -15,10 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.disk import DiskFull, full
 from ablate.failpoints import failpoint
 from ablate.records import Arm, Cell, Status, TrialResult
 from ablate.searchspace import Parameter, Values, choice
-from ablate.sqlite import made_whole
+from ablate.sqlite import FULL, made_whole
 
 if TYPE_CHECKING:
     import optuna
@@ -83,7 +84,7 @@ class Ledger:
         try:
             with self._readable():
                 return self._storage.get_all_studies() is not None
-        except LedgerError:
+        except (LedgerError, DiskFull):
             return False
 
     def reconcile(self, cells: Sequence[Cell]) -> None:
@@ -193,10 +194,12 @@ class Ledger:
 
         try:
             yield
-        except LedgerError:
+        except (LedgerError, DiskFull):
             raise
         except (DatabaseError, StorageInternalError, RuntimeError, OSError) as error:
             cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
+            if FULL in cause:
+                raise full(self._path) from error
             remedy = "and it is rebuilt from them once it is moved away"
             if "locked" in cause:
                 remedy = f"another process has kept it locked for {LOCKED_SECONDS} s"

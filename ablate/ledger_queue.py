@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from ablate.disk import DiskFull
 from ablate.ledger import Ledger, LedgerError, key
 from ablate.outbox import Outbox, Patience
 from ablate.records import Arm, Cell, TrialResult
@@ -85,5 +86,5 @@ class LedgerQueue:
 
 
 def _words(what: str, error: Exception) -> str:
-    said = str(error) if isinstance(error, LedgerError) else f"{type(error).__name__}: {error}"
+    said = str(error) if isinstance(error, LedgerError | DiskFull) else f"{type(error).__name__}: {error}"
     return f"{what}: {said}"

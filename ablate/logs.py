@@ -24,6 +24,7 @@ def log_into(path: Path) -> None:
     onto_terminal = logging.StreamHandler()
     onto_terminal.setLevel(logging.WARNING)
     onto_terminal.setFormatter(Plain("%(message)s"))
+    logging.raiseExceptions = False  # a log that can't be written (a full disk) is no reason to say more than is known
     logging.basicConfig(level=logging.INFO, handlers=[into_file, onto_terminal], force=True)
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)

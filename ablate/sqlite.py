@@ -12,6 +12,7 @@ from ablate.disk import make_folder, naming, sync_folder
 from ablate.failpoints import failpoint
 
 WAIT_SECONDS = 5  # for a writer that is at work
+FULL = "disk is full"  # what SQLite says for want of space
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 

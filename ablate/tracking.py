@@ -16,6 +16,7 @@ from ablate.mlflow_runs import MlflowRuns
 from ablate.mlflow_store import redacted, resolve
 from ablate.outbox import Outbox, Patience
 from ablate.records import Arm, Cell, StudyFolder, TrialResult, TrialSpec
+from ablate.sqlite import FULL
 
 SERVER_SECONDS, FILE_SECONDS = 30.0, 90.0  # to wait at the end for a store that is away
 
@@ -143,5 +144,5 @@ class Tracking:
                 self._tell(told)
 
     def _words(self, what: str, error: Exception) -> str:
-        cause = (str(error).splitlines() or [""])[0]
+        cause = f"database or {FULL}" if FULL in str(error) else (str(error).splitlines() or [""])[0]
         return redacted(f"{self._uri}: {what}: {type(error).__name__}: {cause[:300]}", self._uri)
