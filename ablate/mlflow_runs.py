@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.events import Event, EventReader, Saved
+from ablate.events import Event, EventReader, Saved, read
 from ablate.failpoints import failpoint
 from ablate.ledger import key
 from ablate.mlflow_facts import Row, clipped, metric_name, milliseconds, parameters, rows, shown_as_text
@@ -44,6 +44,7 @@ class _Sent:
     values: set[tuple[str, int, str]] = field(default_factory=set)  # split, step, key
     skipped: set[str] = field(default_factory=set)  # names with values that are not finite
     last: int | None = None  # time of the last event, ms
+    shown: bool = False  # whether MLflow's page knows that there are pictures
     pictures: list[str] | None = None  # files under images/; None where the store has to be asked
 
 
@@ -101,8 +102,7 @@ class MlflowRuns:
     def mirror(self, cell: Cell, spec: TrialSpec, result: TrialResult | None = None) -> None:
         """Bring a cell's run up to date with its folder: parameters, events, and its end where it has a `result`.
 
-        Nothing is sent where the run already holds this end. What of the events the store refuses (pictures, where
-        its place for files is at fault) keeps neither the other cells nor the outcome from it.
+        Nothing is sent where the run already holds this end.
         """
         self._ready()
         if result is not None and self.holds(cell, result):
@@ -113,12 +113,7 @@ class MlflowRuns:
         if not begun:
             self.begin(cell, spec, events[0].time if events else None)
         sent = self._sent_of(key(cell))
-        try:
-            self.follow(cell, events)
-        except Exception:
-            if result is not None:
-                self.end(cell, result, whole=False)
-            raise
+        self.follow(cell, events)
         sent.offset = reader.offset
         if result is not None:
             self.end(cell, result)
@@ -169,7 +164,7 @@ class MlflowRuns:
         Unless its events are there as a `whole` it does not count as ended, and they are sent again.
         """
         sent = self._sent_of(key(cell))
-        last = sent.last or milliseconds(self._clock())
+        last = (sent.last if whole else None) or self._last_on_disk(cell) or milliseconds(self._clock())
         if result.status is Status.done:
             self._send_scores(key(cell), result, last)
         self._conclude(cell, result, last, whole=whole)
@@ -201,6 +196,10 @@ class MlflowRuns:
         """Connected, should opening the store have been given up."""
         if not self._known:
             self.connect()
+
+    def _last_on_disk(self, cell: Cell) -> int | None:
+        times = [event.time for event in read(self._folder.trial(cell.trial).events)]
+        return milliseconds(max(times)) if times else None
 
     def _begun(self, cell: Cell) -> bool:
         run = self._runs.get(key(cell))
@@ -335,11 +334,16 @@ class MlflowRuns:
 
     def _send_picture(self, cell: Cell, event: Saved) -> None:
         """Rows of SAR, generated, real under images/, once per step, where the UI puts steps side by side."""
+        from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
+
         run, sent = self._runs[key(cell)].info, self._sent_of(key(cell))
         if sent.pictures is None:
             sent.pictures = [file.path for file in self._client.list_artifacts(run.run_id, "images")]
         present = [file for file in sent.pictures if file.startswith(f"images/{PICTURE}+step+{event.step}+")]
-        if any("compressed" in file for file in present):  # MLflow writes this copy last
+        if any("compressed" in file for file in present):  # MLflow writes this copy last, but for a tag that shows it
+            if not sent.shown and MLFLOW_LOGGED_IMAGES not in self._runs[key(cell)].data.tags:
+                self._client.set_tag(run.run_id, MLFLOW_LOGGED_IMAGES, "True")
+            sent.shown = True
             return
         for torn in present:
             self._delete_artifacts(run, torn)
@@ -349,6 +353,7 @@ class MlflowRuns:
             at = milliseconds(event.time)
             self._client.log_image(run.run_id, picture, key=PICTURE, step=event.step, timestamp=at, synchronous=True)
             sent.pictures = [*known, f"images/{PICTURE}+step+{event.step}+compressed"]
+            sent.shown = True
 
     def _delete_artifacts(self, run: RunInfo, path: str) -> None:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,13 @@ class Patience:
     attempts: int = 12
     first: float = 0.5  # seconds before the next attempt; doubles while the store is away
     longest: float = 30.0  # seconds between attempts during an outage
+
+
+@dataclass(frozen=True)
+class _Call:
+    what: str
+    make: Callable[[], None]
+    otherwise: Callable[[], None] | None
 
 
 class Outbox:
@@ -45,7 +53,7 @@ class Outbox:
     ):
         self._name, self._words, self._patience = name, words, patience or Patience()
         self._store_answers = answers
-        self._waiting: dict[Hashable, tuple[str, Callable[[], None]]] = {}  # in their order
+        self._waiting: dict[Hashable, _Call] = {}  # in their order
         self._changed = threading.Condition()
         self._busy = False
         self._closing, self._given_up = threading.Event(), threading.Event()
@@ -64,11 +72,16 @@ class Outbox:
         """Why something has not arrived; None while all is well."""
         return self._late or self._trouble or next(iter(self._refused.values()), None)
 
-    def put(self, key: Hashable, what: str, call: Callable[[], None]) -> None:
-        """Have the call carried out; `what` names it for people."""
+    def put(self, key: Hashable, what: str, call: Callable[[], None], *, otherwise: Callable[[], None] | None = None
+            ) -> None:  # fmt: skip
+        """Have the call carried out; `what` names it for people. `otherwise` is tried once where it is refused."""
         with self._changed:
-            self._waiting[key] = what, call
+            self._waiting[key] = _Call(what, call, otherwise)
             self._changed.notify_all()
+
+    def forgive(self, key: Hashable) -> None:
+        """What was refused under the key has turned out to be there."""
+        self._refused.pop(key, None)
 
     def flush(self, limit: float) -> bool:
         """Whether nothing waits any more, after `limit` seconds at most."""
@@ -97,27 +110,27 @@ class Outbox:
                 if self._given_up.is_set():
                     return
                 key = next(iter(self._waiting))
-                what, call = self._waiting.pop(key)
+                call = self._waiting.pop(key)
                 self._busy = True
             try:
-                self._carry_out(key, what, call)
+                self._carry_out(key, call)
             finally:
                 with self._changed:
                     self._busy = False
                     self._changed.notify_all()
 
-    def _carry_out(self, key: Hashable, what: str, call: Callable[[], None]) -> None:
+    def _carry_out(self, key: Hashable, call: _Call) -> None:
         """Try until it works, the store refuses it for good, or nobody waits any more."""
         delay, failures = self._patience.first, 0
         while not self._given_up.is_set():
             try:
-                call()
+                call.make()
             except Exception as error:  # whatever it is, training goes on
-                self._note(self._words(what, error))
+                self._note(self._words(call.what, error))
                 if self._answers():
                     failures, delay = failures + 1, self._patience.first
                 if failures >= self._patience.attempts:
-                    self._refused[key], self._trouble = self._trouble, None
+                    self._give_up(key, call)
                     return
             else:
                 self._trouble = None
@@ -125,6 +138,12 @@ class Outbox:
                 return
             self._pause(delay)
             delay = min(2 * delay, self._patience.longest)
+
+    def _give_up(self, key: Hashable, call: _Call) -> None:
+        self._refused[key], self._trouble = self._trouble, None
+        with suppress(Exception):  # what was refused is said anyway
+            if call.otherwise:
+                call.otherwise()
 
     def _pause(self, seconds: float) -> None:
         """Somebody who waits for the end is not kept waiting longer than for the first attempts."""

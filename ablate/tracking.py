@@ -41,6 +41,7 @@ class Tracking:
     ):
         self._runs, self._uri = runs, uri
         self._cells: dict[str, _Told] = {}
+        self._report: tuple[Path, str] | None = None
         if runs is not None:
             self._outbox = Outbox("tracking", answers=runs.reachable, words=self._words, patience=patience)
             self._outbox.put("store", "opening the store", runs.open_study if live else runs.connect)
@@ -105,6 +106,7 @@ class Tracking:
     def finish_study(self, report: Path, summary: str) -> None:
         """The report folder and the answer (markdown) go to the parent run, which ends FINISHED."""
         if self._runs:
+            self._report = report, summary
             self._outbox.put("report", "the report", partial(self._runs.finish_study, report, summary))
 
     def interrupt(self) -> None:
@@ -130,18 +132,32 @@ class Tracking:
         if self._runs:
             name = key(told.cell)
             self._cells[name] = told
-            self._outbox.put(("cell", name), f"run {name}", partial(self._mirror, name))
+            otherwise = partial(self._end_at_least, name)
+            self._outbox.put(("cell", name), f"run {name}", partial(self._mirror, name), otherwise=otherwise)
 
     def _mirror(self, name: str) -> None:
         told = self._cells[name]
         self._runs.mirror(told.cell, told.spec, told.result)
 
+    def _end_at_least(self, name: str) -> None:
+        """Where some of the events are refused (pictures, if the place for files is at fault): the outcome."""
+        told = self._cells[name]
+        if told.result is not None:
+            self._runs.end(told.cell, told.result, whole=False)
+
     def _look_again(self) -> None:
         """Requests that an overloaded store carries out late, or data that it lost, may undo what has arrived."""
         self._runs.interrupt()
-        for told in list(self._cells.values()):
-            if told.result is not None and not self._runs.holds(told.cell, told.result):
+        self._outbox.forgive("store")
+        for name, told in list(self._cells.items()):
+            if told.result is None:
+                continue
+            if self._runs.holds(told.cell, told.result):
+                self._outbox.forgive(("cell", name))
+            else:
                 self._tell(told)
+        if self._report:
+            self.finish_study(*self._report)
 
     def _words(self, what: str, error: Exception) -> str:
         cause = f"database or {FULL}" if FULL in str(error) else (str(error).splitlines() or [""])[0]

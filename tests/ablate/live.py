@@ -194,6 +194,22 @@ def facts_in(database: Path, folder: StudyFolder) -> dict[str, dict]:
     return found
 
 
+def differing(one: dict[str, dict], other: dict[str, dict]) -> list[tuple]:
+    """Cell, kind of fact, what only one holds, what only the other does."""
+    found = [(cell, "", "there", "not there") for cell in one.keys() ^ other.keys()]
+    for cell in one.keys() & other.keys():
+        for kind, fact in one[cell].items():
+            if fact != other[cell][kind]:
+                mine, theirs = _parts(fact), _parts(other[cell][kind])
+                found.append((cell, kind, mine - theirs, theirs - mine))
+    return found
+
+
+def _parts(fact: object) -> set[str]:
+    parts = fact.items() if isinstance(fact, dict) else fact if isinstance(fact, list) else [fact]
+    return set(map(repr, parts))
+
+
 def every_row(database: Path) -> dict[str, list[tuple]]:
     """Every row of every table."""
     with sqlite3.connect(database) as store:

@@ -252,6 +252,17 @@ def test_a_torn_picture_is_replaced_and_a_lost_sample_file_is_no_error(folder, c
     assert pictures_of(client, run) == WHOLE[2:]
 
 
+def test_pictures_whose_last_reply_was_lost_are_shown_all_the_same(folder, client):
+    """MLflow tags a run that has pictures after the last of their files; without the tag its page has no grid."""
+    write_trial(folder, CELLS[0])
+    connected(folder).mirror(CELLS[0], SPECS[CELLS[0].trial])
+    run = runs_of(client)["base/1"].info.run_id
+    client.delete_tag(run, "mlflow.loggedImages")
+    connected(folder).mirror(CELLS[0], SPECS[CELLS[0].trial], result_of(folder, CELLS[0]))
+    assert client.get_run(run).data.tags["mlflow.loggedImages"] == "True"
+    assert pictures_of(client, client.get_run(run)) == WHOLE
+
+
 def test_a_new_report_replaces_the_old_one_whole(folder, client):
     folder.report.mkdir(parents=True)
     (folder.report / "old.png").write_text("x")
