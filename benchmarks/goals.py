@@ -44,15 +44,15 @@ def measures(names: Sequence[str], *, demo: bool) -> dict[str, Measure]:
     return found
 
 
-def run(names: Sequence[str], *, pairs: int, quick: bool, demo: bool = False) -> list[paired.Row]:
-    """Measure and print, a line a row as it is there."""
+def run(names: Sequence[str], *, pairs: int, quick: bool, demo: bool = False, out: Path | None = None) -> None:
+    """Measure and print, a line a row; the rows of a goal are kept in `out` before the next one begins."""
     print(paired.HEAD, flush=True)
-    rows = []
     for measure in measures(names, demo=demo).values():
-        for row in measure(pairs=pairs, quick=quick):
+        rows = measure(pairs=pairs, quick=quick)
+        for row in rows:
             print(row.line(), flush=True)
-            rows.append(row)
-    return rows
+        if out:
+            keep(rows, out)
 
 
 def keep(rows: Sequence[paired.Row], path: Path) -> None:
@@ -82,9 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if (load := os.getloadavg()[0]) > 1:
         print(f"others are at work here (load {load:.1f}): ratios of pairs bear that, times don't\n", flush=True)
-    rows = run(names, pairs=asked.pairs, quick=asked.quick, demo=asked.demo)
+    run(names, pairs=asked.pairs, quick=asked.quick, demo=asked.demo, out=None if asked.quick else asked.out)
     if not asked.quick:
-        keep(rows, asked.out)
         print(f"\n{asked.out}")
         if asked.out == OUT:
             paired.insert(PAGE, OUT)

@@ -55,6 +55,16 @@ def test_what_is_kept_names_no_machine_and_leaves_other_goals_as_they_were(tmp_p
     assert socket.gethostname() not in path.read_text() and str(Path.home()) not in path.read_text()
 
 
+def test_the_page_holds_the_table_of_what_is_kept(tmp_path):
+    page = tmp_path / "speed.md"
+    page.write_text(goals.PAGE.read_text())
+    paired.insert(page, goals.OUT)
+    assert page.read_text() == goals.PAGE.read_text() and "| C1 |" in page.read_text()
+    (tmp_path / "other.md").write_text("no place\n")
+    with pytest.raises(ValueError, match="no place for the table"):
+        paired.insert(tmp_path / "other.md", goals.OUT)
+
+
 def test_a_goal_that_there_is_not_is_named(capsys):
     assert goals.main(["--only", "C1,C9"]) == 2 and goals.main(["--pairs", "0"]) == 2
     said = capsys.readouterr().err
