@@ -187,3 +187,13 @@ def test_only_streams_locks_and_prose_grow_by_appending():
     """Anything else is replaced whole; one file more here needs a test of every prefix."""
     sources = [path for package in ("ablate", "trainers", "reports") for path in (ROOT / package).rglob("*.py")]
     assert {path.relative_to(ROOT).as_posix() for path in sources if appends(path)} == GROWING.keys()
+
+
+def test_what_is_no_regular_file_is_never_replaced(tmp_path):
+    """As root a rename would make a file of /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(OSError, match="no regular file"):
+            disk.write_atomically(tmp_path / name, "text")
+    assert (tmp_path / "pipe").is_fifo() and sorted(path.name for path in tmp_path.iterdir()) == ["folder", "pipe"]
