@@ -79,7 +79,7 @@ class File(io.FileIO):
 def replacing(path: Path, *, mode: int = PRIVATE) -> Iterator[File]:
     """A file to write the new version of `path` into: in its place, durably, when the block ends well, else gone."""
     make_folder(path.parent)
-    if path.exists() and not path.is_file():  # as root a rename would put a file in a device's place
+    if path.exists() and not (path.is_file() or path.is_dir()):  # as root a rename would put a file in a device's place
         raise OSError(errno.EINVAL, "is there already, and is no regular file", str(path))
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
