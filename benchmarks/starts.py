@@ -1,8 +1,9 @@
 """C2: from asking for a trial to its ranks being ready for their first step, against torchrun.
 
 The trial is real: two gloo ranks that open tiles and build both networks; it is ready when it writes its `started`
-event. `torchrun` starts fresh interpreters; the isolated way forks the ranks of every trial from a process that holds
-torch (trainers/launcher.py), and is told after its launcher is ready, since one launcher serves a whole study.
+event. `torchrun` starts fresh interpreters. The isolated way (ABLATE_WORKERS=fresh) forks the ranks of every trial from
+a process that holds torch; in the pool the ranks of the trial before stay. Both are told after their launcher is ready
+and has run a trial, since one launcher serves a whole study.
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 from benchmarks.paired import Row, ratios, take_turns
 
+if TYPE_CHECKING:
+    from ablate.executor import LocalExecutor
+
 ROOT = Path(__file__).resolve().parents[1]
 RANKS, PATIENCE = 2, 300  # seconds for one trial
-GOALS = {"isolated": 20.0}  # a pool of resident workers is a further way: its goal, and its entry in `Starts.ways`
+GOALS = {"isolated": 20.0, "in the pool": 1000.0}
+WORKERS = {"isolated": "fresh", "in the pool": ""}  # ABLATE_WORKERS of each way's launcher
 
 
 def measure(*, pairs: int, quick: bool) -> list[Row]:
@@ -48,13 +56,18 @@ class Starts:
         from ablate.executor import LocalExecutor
 
         self.root, self._numbers = root, count()
-        self.ways: dict[str, Callable[[], float]] = {"isolated": self.isolated}
-        self._executor = LocalExecutor(1, root / "launcher.log")
-        self._executor.warm_up()
+        self._executors: list[LocalExecutor] = []
+        self.ways: dict[str, Callable[[], float]] = {}
+        for way, workers in WORKERS.items():
+            executor = LocalExecutor(1, root / f"{way}.log")
+            with patch.dict(os.environ, {"ABLATE_WORKERS": workers}):
+                executor.warm_up()
+            self._executors.append(executor)
+            self.ways[way] = partial(self._launched, executor)
 
-    def isolated(self) -> float:
+    def _launched(self, executor: LocalExecutor) -> float:
         folder, began = self._trial(), time.time()
-        handle = self._executor.start("run", folder, ranks=RANKS, threads=1)
+        handle = executor.start("run", folder, ranks=RANKS, threads=1)
         while (outcome := handle.poll()) is None:
             if time.time() - began > PATIENCE:
                 handle.stop()
@@ -79,7 +92,8 @@ class Starts:
         return tiny.trial_folder(self.root, spec, name=f"{next(self._numbers)}", metrics=("psnr",)).root
 
     def close(self) -> None:
-        self._executor.close()
+        for executor in self._executors:
+            executor.close()
 
 
 def _ready(folder: Path) -> float:
