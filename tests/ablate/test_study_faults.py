@@ -48,7 +48,10 @@ def test_a_rank_that_hangs_one_that_leaves_and_one_that_is_stopped_cost_their_li
     done = studies.ablate("run", "tiny.yaml", cwd=tmp_path, more=more)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("taken up again") == 3 == len(list((tmp_path / "once").iterdir()))
-    assert "no progress for" in done.stdout and "rank 1 (pid " in done.stdout and "is stopped" in done.stdout
+    assert "no progress for" in done.stdout
+    # Whoever is first: its peer's watchdog, whose limit grows with the slowest update, or the launcher.
+    named = "rank 1 (pid " in done.stdout and "is stopped" in done.stdout
+    assert named or "rank 1 was ended by SIGKILL" in done.stdout
     assert_as(StudyFolder(tmp_path / "runs", "tiny"), undisturbed)
 
 
