@@ -99,6 +99,15 @@ def _taken(file: IO[bytes], *, tries: int = 10, pause: float = 0.05) -> bool:
     return False
 
 
+@contextmanager
+def turn(path: Path) -> Iterator[None]:
+    """Hold the lock file for the time of the block, after whoever holds it now: for what takes a moment."""
+    make_folder(path.parent)
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def is_held(path: Path) -> bool:
     """Whether a living process holds the lock file."""
     try:

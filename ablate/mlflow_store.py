@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ablate.lock import turn
 from ablate.mlflow_moved import bring_along
 from ablate.problems import no_such, quoted, without_password
 from ablate.records import StudyFolder, write_atomically
@@ -120,10 +120,7 @@ def _experiment(client: MlflowClient, uri: str, folder: StudyFolder) -> str:
 @contextmanager
 def locked(folder: StudyFolder) -> Iterator[None]:
     """Hold the store under the runs folder, for whoever makes it or changes it as a whole."""
-    path = folder.mlflow.with_name("mlflow.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with turn(folder.mlflow.with_name("mlflow.lock")):
         yield
 
 

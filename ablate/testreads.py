@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ablate.disk import remove_leftovers_of
+from ablate.lock import turn
 from ablate.records import StudyFolder, write_atomically
 from ablate.stored import Damaged
 
@@ -26,9 +27,14 @@ def count(plan: Plan, folder: StudyFolder) -> int | None:
         return None
     data = plan.specs[plan.cells[0].trial].data
     own = {"data": data, "plan": plan.to_json()["hash"]}
+    with turn(folder.test_reads.with_suffix(".lock")):  # other studies of this runs folder write there too
+        return _counted(plan, folder, own)
+
+
+def _counted(plan: Plan, folder: StudyFolder, own: dict[str, str]) -> int:
     remove_leftovers_of(folder.test_reads)
     lines = _lines(folder)
-    looks = [{key: line[key] for key in own} for line in lines if line["data"] == data]
+    looks = [{key: line[key] for key in own} for line in lines if line["data"] == own["data"]]
     if own not in looks:
         entry = {**own, "study": plan.study.name, "trials": len(plan.specs), "time": time.time()}
         text = "".join(json.dumps(line) + "\n" for line in [*lines, entry])

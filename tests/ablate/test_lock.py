@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -93,3 +95,20 @@ def test_whatever_lies_in_its_place_is_no_driver(tmp_path):
         path.write_bytes(content)
         assert lock.last_driver(path) is None and not lock.is_run(path)
         assert lock.describe(path) == "another driver runs this study"
+
+
+def _take_turns(path: Path, counter: Path) -> None:
+    for _ in range(50):
+        with lock.turn(path):
+            counter.write_text(str(int(counter.read_text()) + 1))
+
+
+def test_processes_that_take_turns_lose_nothing(tmp_path):
+    (tmp_path / "counter").write_text("0")
+    context = multiprocessing.get_context("fork")
+    takers = [context.Process(target=_take_turns, args=(tmp_path / "lock", tmp_path / "counter")) for _ in range(4)]
+    for taker in takers:
+        taker.start()
+    for taker in takers:
+        taker.join(60)
+    assert (tmp_path / "counter").read_text() == "200"
