@@ -20,7 +20,7 @@ from tests.trainers.test_faults import WORKERS
 KILLED = -9
 # What the workers' tests kill stands in the driver too: its own writes, and ends that it writes for others.
 SHARED = ["disk-write", "file-written", "file-replaced", "stream-opened", "event-appended"]
-FAST = {"study-written", "result-read", "told"}
+FAST = {"told"}
 OFTEN = {"disk-write": 10, "file-written": 8, "file-replaced": 8, "database-made": 2, "spec-written": 4,
          "trial-begun": 4, "run-created": 5, "result-read": 4, "told": 4, "run-ended": 4}  # fmt: skip
 FAILING = {"failure-recorded", "stream-opened", "event-appended"}  # reached where a trial breaks

@@ -186,7 +186,8 @@ def test_killed_and_started_again_every_trial_runs_once_with_the_same_numbers(wh
 def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_turned_away(tmp_path):
     studies.write(tmp_path)
     folder = StudyFolder(tmp_path / "runs", "tiny")
-    process = studies.start("run", "tiny.yaml", cwd=tmp_path)
+    held = {"ABLATE_FAILPOINTS": "step=sleep:20@4", "ABLATE_FAILPOINTS_ONCE": str(tmp_path)}  # time for what follows
+    process = studies.start("run", "tiny.yaml", cwd=tmp_path, more=held)
     studies.wait_until(lambda: studies.measured(folder) >= 1, seconds=120, what="a trial measures")
     second = studies.ablate("run", "tiny.yaml", cwd=tmp_path)
     assert second.returncode == 75 and f"pid {process.pid}" in second.stderr
