@@ -51,8 +51,8 @@ base:
   generator: {name: unet, width: 4, norm: instance}
   discriminator: {name: patchgan, width: 4, layers: 2, norm: instance}
   batch: 4
-  budget: {generator_updates: 30}
-  evaluate: {every: 10, test: true}
+  budget: {generator_updates: 240}
+  evaluate: {every: 80, test: true}
 factors:
   lr_ratio:
     half: {optimizer.lr_ratio: 0.5}
