@@ -195,6 +195,7 @@ def sync(
     runs: Runs = RUNS,
 ) -> None:
     """Bring MLflow and Optuna's storage up to date from the folders; nothing is trained."""
+    from ablate.logs import log_into
     from ablate.records import StudyFolder
     from ablate.run import Exit
     from ablate.sync import describe
@@ -207,7 +208,9 @@ def sync(
     for name in names:
         try:
             with plain_errors(), private():
-                found = synced(StudyFolder(runs, name), summary=answer)
+                folder = StudyFolder(runs, name)
+                log_into(folder.log)
+                found = synced(folder, summary=answer)
                 say(describe(found))
                 codes.append(Exit.storage if found.unreachable else Exit.done)
         except typer.Exit as ended:  # said already; the other studies are none the worse for it

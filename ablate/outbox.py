@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 
+NEWS_SECONDS = 60
 log = logging.getLogger(__name__)
 
 
@@ -60,6 +61,7 @@ class Outbox:
         self._trouble: str | None = None
         self._refused: dict[Hashable, str] = {}
         self._late: str | None = None
+        self._told: float | None = None  # when people were last told of trouble
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -157,7 +159,11 @@ class Outbox:
             return False
 
     def _note(self, reason: str) -> None:
+        """People are told once a minute at most, the log each time that the reason changes."""
         if reason != self._trouble:
-            log.warning("%s: %s", self._name, reason)
+            now = time.monotonic()
+            is_news = self._told is None or now - self._told > NEWS_SECONDS
+            self._told = now if is_news else self._told
+            log.log(logging.WARNING if is_news else logging.INFO, "%s: %s", self._name, reason)
         self._trouble = reason
 

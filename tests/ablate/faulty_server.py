@@ -45,8 +45,14 @@ class Server:
         quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
         self.process = subprocess.Popen(command, cwd=self.folder, env=quiet, start_new_session=True,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-        while wait and not self._healthy():
-            assert self.process.poll() is None
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Until it answers; at most two minutes."""
+        end = time.monotonic() + 120
+        while not self.healthy():
+            assert self.process.poll() is None and time.monotonic() < end
             time.sleep(0.2)
 
     def send(self, number: signal.Signals) -> None:
@@ -54,9 +60,10 @@ class Server:
         if number is signal.SIGKILL:
             self.process.wait()
 
-    def _healthy(self) -> bool:
+    def healthy(self) -> bool:
+        """Whether it answers within half a second."""
         try:
-            return urllib.request.urlopen(f"{self.url}/health", timeout=5).status == 200
+            return urllib.request.urlopen(f"{self.url}/health", timeout=0.5).status == 200
         except OSError:
             return False
 

@@ -62,7 +62,7 @@ def test_opening_and_the_first_reconcile_are_done_at_once_and_a_corrupt_file_is_
 
 def test_a_failed_attempt_its_retry_and_the_new_outcome_follow_one_another_whatever_waits(path):
     queue = opened(path)
-    held = Locker(path, 1.5)
+    held = Locker(path, 1.5).hold()
     queue.finish(CELLS[0], result_of(CELLS[0], Status.failed))
     queue.retry(CELLS[0])
     queue.begin(CELLS[0])
@@ -77,7 +77,7 @@ def test_a_failed_attempt_its_retry_and_the_new_outcome_follow_one_another_whate
 
 def test_a_day_of_a_locked_file_waits_in_little_memory(path):
     queue = opened(path)
-    held = Locker(path, 60)
+    held = Locker(path, 60).hold()
     try:
         for cell in CELLS:
             began = time.monotonic()
@@ -94,16 +94,17 @@ def test_a_day_of_a_locked_file_waits_in_little_memory(path):
     assert {one.value for one in records(path)} == {0.25}
 
 
-def test_a_file_locked_for_a_while_holds_up_nobody_and_lacks_nothing(tmp_path, monkeypatch):
-    holders = []
+def test_a_file_locked_for_a_while_holds_up_nobody_and_lacks_nothing(tmp_path):
+    holder = Locker(tmp_path / "runs" / "tiny" / "optuna.db", 2)
 
     def at(written: int) -> None:
         if written == 5:
-            holders.append(Locker(tmp_path / "runs" / "tiny" / "optuna.db", 2))
+            holder.begin()
 
     ran = drive_live(plan_at(tmp_path, UNTRACKED), tmp_path / "runs", PacedExecutor(at=at, pictures=False), None)
-    ran.assert_never_held_up(but=1.0)  # the test's own wait for the other process to have its lock
-    assert holders and ran.code is Exit.done
+    holder.wait()
+    ran.assert_never_held_up()
+    assert ran.code is Exit.done
     assert studies.optuna_states(ran.folder) == {
         cell: ["COMPLETE"] for cell in ("base/1", "lr_ratio=half/1", "base/2", "lr_ratio=half/2")
     }
@@ -112,14 +113,14 @@ def test_a_file_locked_for_a_while_holds_up_nobody_and_lacks_nothing(tmp_path, m
 def test_a_file_that_stays_locked_is_said_at_the_end_and_the_results_are_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("ablate.ledger.LOCKED_SECONDS", 0.5)
     monkeypatch.setattr(LedgerQueue.close, "__defaults__", (4.0, 6.0))
-    holders = []
+    holder = Locker(tmp_path / "runs" / "tiny" / "optuna.db", 60)
 
     def at(written: int) -> None:
         if written == 5:
-            holders.append(Locker(tmp_path / "runs" / "tiny" / "optuna.db", 60))
+            holder.hold()  # the loop waits for that, and is not timed here
 
     ran = drive_live(plan_at(tmp_path, UNTRACKED), tmp_path / "runs", PacedExecutor(at=at, pictures=False), None)
-    holders[0].release()
+    holder.release()
     assert ran.code is Exit.storage and list(ran.unreachable) == ["Optuna's storage"]
     assert "database is locked" in ran.unreachable["Optuna's storage"]
     assert "another process has kept it locked for 0.5 s" in ran.unreachable["Optuna's storage"]

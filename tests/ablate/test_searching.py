@@ -14,6 +14,7 @@ from ablate.run import StudyChanged, check_plan
 from ablate.searchdraw import State
 from ablate.searching import tried, value_of
 from ablate.searchplan import base_values, restored
+from ablate.searchspace import Parameter
 from tests.ablate.fakes import InstantExecutor, Killed, drive, gmsd
 from tests.ablate.test_searchfile import study
 
@@ -126,6 +127,14 @@ def test_the_arms_drawn_do_not_change_what_was_asked(tmp_path):
     plan = plan_of(tmp_path)
     driver = drive(plan, tmp_path / "runs", InstantExecutor())
     assert driver.plan.to_json()["hash"] == plan.to_json()["hash"]
+
+
+def test_the_space_and_what_the_base_has_of_it_read_back_from_plan_json(tmp_path):
+    plan = plan_of(tmp_path)
+    document = json.loads(json.dumps(plan.to_json()))
+    space = {name: Parameter.from_json(name, one) for name, one in document["search"]["space"].items()}
+    assert space == dict(plan.study.search.space) and len(space) > 3
+    assert base_values(space, document["base"]) == base_values(space, plan.arms[0].resolved.document)
 
 
 def test_the_base_has_those_parameters_that_a_search_could_have_drawn(tmp_path):

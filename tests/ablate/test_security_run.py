@@ -69,6 +69,7 @@ def test_the_runs_end_as_they_should(ran):
     _, (first, again, *shown) = ran
     assert first.returncode == 0, first.stderr
     assert again.returncode == 3, (again.returncode, again.stderr)  # the results are whole, tracking was away
+    assert "the results are whole under runs/; once it answers: ablate sync tiny\n" in again.stdout
     assert [done.returncode for done in shown] == [0, 0, 0]
 
 

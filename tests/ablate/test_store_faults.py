@@ -30,11 +30,21 @@ ONE_SEED = studies.STUDY.replace("seeds: 2", "seeds: 1")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def only_server(tmp_path_factory):
     server = Server(tmp_path_factory.mktemp("server"))
     server.start()
     yield server
     server.send(signal.SIGKILL)
+
+
+@pytest.fixture
+def server(only_server):
+    """The server, which answers whatever a test before has done to it."""
+    if only_server.process.poll() is not None:
+        only_server.start(wait=False)
+    only_server.send(signal.SIGCONT)
+    only_server.wait()
+    return only_server
 
 
 @pytest.fixture
@@ -49,6 +59,19 @@ def runs(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "runs").mkdir()
     return tmp_path / "runs"
+
+
+class Watch:
+    """Looks out for something in the background, so that the driver's loop need not."""
+
+    def __init__(self, condition):
+        self.seen = False
+        threading.Thread(target=self._look, args=(condition,), daemon=True).start()
+
+    def _look(self, condition) -> None:
+        while not condition():
+            time.sleep(0.2)
+        self.seen = True
 
 
 def drive(runs, uri: str, text: str = studies.STUDY, **options) -> Ran:
@@ -104,8 +127,10 @@ def test_a_server_killed_in_the_middle_and_back_lacks_nothing(runs, server, empt
             server.send(signal.SIGKILL)
         if written == 20:
             server.start(wait=False)
+            back.append(Watch(server.healthy))
 
-    ran = drive(runs, server.url, at=at, every=20)
+    back: list[Watch] = []
+    ran = drive(runs, server.url, at=at, every=5, waits=lambda: bool(back) and not back[0].seen)
     ran.assert_never_held_up()
     assert ran.code is Exit.done and not ran.unreachable
     assert_whole(ran, server, empty_store, monkeypatch)
@@ -117,9 +142,10 @@ def test_a_server_that_is_frozen_and_goes_on_lacks_nothing(runs, server, empty_s
     def at(written: int) -> None:
         if written == 3:
             server.send(signal.SIGSTOP)
-            threading.Timer(45, lambda: server.send(signal.SIGCONT)).start()
+            thaw.start()
 
-    ran = drive(runs, server.url, at=at, every=20)
+    thaw = threading.Timer(45, lambda: server.send(signal.SIGCONT))
+    ran = drive(runs, server.url, at=at, every=5, waits=thaw.is_alive)
     ran.assert_never_held_up()
     assert ran.code is Exit.done and not ran.unreachable
     assert_whole(ran, server, empty_store, monkeypatch)
@@ -198,15 +224,15 @@ def test_a_server_that_takes_5_s_for_every_call_is_waited_for(runs, server, prox
 def test_a_file_locked_for_a_minute_by_another_process_lacks_nothing(runs, empty_store, monkeypatch, which):
     """The study itself ends long before the minute does."""
     shutil.copy(empty_store, runs / "mlflow.db")
-    held = []
+    holder = Locker(runs / which, 60)
 
     def at(written: int) -> None:
         if written == 10:
-            held.append(Locker(runs / which, 60))
+            holder.begin()
 
-    ran = drive(runs, "auto", at=at)
-    ran.assert_never_held_up(but=1.0)  # the test's own wait for the other process to have its lock
-    held[0].wait()
+    ran = drive(runs, "auto", at=at, every=5)
+    holder.wait()
+    ran.assert_never_held_up()
     assert ran.code is Exit.done and not ran.unreachable
     told = facts_in(ran.folder.mlflow, ran.folder)
     assert {facts["status"] for facts in told.values()} == {"FINISHED"} and set(told) == CELLS | {""}
@@ -220,7 +246,7 @@ def test_both_files_locked_from_the_start_delay_the_start_and_nothing_else(runs,
     """Opening Optuna's storage waits for the lock; a study that has run is found again."""
     shutil.copy(empty_store, runs / "mlflow.db")
     assert drive(runs, "auto").code is Exit.done
-    held = [Locker(runs / which, 30) for which in ("mlflow.db", "tiny/optuna.db")]
+    held = [Locker(runs / which, 30).hold() for which in ("mlflow.db", "tiny/optuna.db")]
     ran = drive(runs, "auto")
     for one in held:
         one.wait()

@@ -211,6 +211,18 @@ def test_mistakes_are_sentences(whole):
     assert lacking.code == 0 and "its report is not written: ablate report tiny" in lacking.out
 
 
+def test_a_run_that_could_not_tell_a_store_names_the_command_that_will(tmp_path):
+    from ablate.cli import running_summary
+    from ablate.run import Ended
+
+    made = plan_at(tmp_path)
+    behind = {"Optuna's storage": "it is locked", "MLflow": "http://***@host: no route"}
+    ended = Ended(Exit.storage, tmp_path / "report.md", {"done": 4}, behind, "http://***@host")
+    said = running_summary(made, ended, tmp_path / "there").splitlines()
+    whole = f"the results are whole under {tmp_path}/there/; once it answers: ablate sync tiny --runs {tmp_path}/there"
+    assert said[-2:] == [f"{store} could not be brought up to date: {why}; {whole}" for store, why in behind.items()]
+
+
 def test_sync_changes_nothing_that_it_reads(runs):
     folder = drive(runs, 10).folder
     files = {path: path.read_bytes() for path in (folder.root / "trials").rglob("*") if path.is_file()}
