@@ -25,7 +25,8 @@ from tests.ablate import studies
 from tests.ablate.fakes import STEPS, InstantExecutor, Silent, gmsd
 
 ANSWER = "**half is better**"
-STALL = 1.0  # seconds that training may wait for a store
+STALL = 1.0  # seconds that a call on a store may take
+BUSY = 4.0  # seconds that a turn of the loop may take, which waits for its share of busy cores; faults last longer
 
 
 @dataclass
@@ -129,9 +130,9 @@ class Ran:
     turn: float  # seconds of the longest turn of the driver's loop
 
     def assert_never_held_up(self) -> None:
-        """No call on a store and no turn of the loop took a second."""
+        """No call on a store and no turn of the loop took as long as a fault does."""
         print(f"\nlongest calls {self.calls}, longest turn of the loop {self.turn:.3f} s")
-        assert max(seconds for seconds, _ in self.calls.values()) < STALL and self.turn < STALL
+        assert max(seconds for seconds, _ in self.calls.values()) < STALL and self.turn < BUSY
 
 
 @dataclass

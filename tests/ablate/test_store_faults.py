@@ -196,7 +196,7 @@ def test_a_call_whose_first_reply_is_always_lost_is_not_made_twice(runs, server,
     assert_whole(ran, server, empty_store, monkeypatch)
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.long)])
 def test_replies_lost_at_random_lose_and_double_nothing(runs, server, proxy, empty_store, monkeypatch, seed):
     chance = random.Random(seed)
     proxy.fault = lambda request: chance.choices([PASS, DROP, ERROR], [6, 3, 1])[0]
@@ -210,6 +210,7 @@ def test_replies_lost_at_random_lose_and_double_nothing(runs, server, proxy, emp
     assert_whole(ran, server, empty_store, monkeypatch)
 
 
+@pytest.mark.long
 def test_a_server_that_takes_5_s_for_every_call_is_waited_for(runs, server, proxy, empty_store, monkeypatch):
     proxy.fault = lambda request: 5.0
     began = time.monotonic()
