@@ -16,6 +16,12 @@ WAIT_SECONDS = 20  # for a writer that is at work, as MLflow does
 EXPERIMENTS = """
     update experiments set artifact_location = :here where name = :study and artifact_location != :here
 """
+# MLflow gives every store an experiment 0, and that the folder from which the store was made.
+DEFAULT = """
+    update experiments set artifact_location = :here || '/0'
+    where experiment_id = 0 and artifact_location != :here || '/0'
+    and not exists (select 1 from runs where experiment_id = 0)
+"""
 RUNS = """
     update runs set artifact_uri = :here || '/' || run_uuid || '/artifacts'
     where artifact_uri != :here || '/' || run_uuid || '/artifacts'
@@ -26,14 +32,14 @@ RUNS = """
 def bring_along(folder: StudyFolder) -> int:
     """Correct the addresses in the store under the runs folder, in one transaction; number of those that changed.
 
-    Only what belongs to a study of this runs folder, by name and uid, is touched: others may share the store. The
+    Only what belongs to a study of this runs folder, by name and uid, or to nobody is touched: others may share it. The
     caller holds the store's lock. Raises sqlite3.Error where the file can't be read or written.
     """
     here = folder.artifacts.absolute().as_uri()
     uids = {path.parent.name: path.read_text().strip() for path in sorted(folder.runs.glob("*/uid"))}
     with closing(_opened(folder.mlflow)) as database, database:
         database.execute("begin immediate")
-        changed = 0
+        changed = database.execute(DEFAULT, {"here": here}).rowcount
         for study, uid in uids.items():
             facts = {"here": here, "study": study, "uid": uid}
             changed += database.execute(EXPERIMENTS, facts).rowcount + database.execute(RUNS, facts).rowcount

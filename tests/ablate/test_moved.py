@@ -68,6 +68,16 @@ def test_pictures_and_report_are_found_at_the_new_place_and_new_ones_land_there(
         assert bring_along(here) == 0, "the addresses are as MLflow itself would write them"
 
 
+def test_a_new_store_names_no_folder_outside_of_its_own(tmp_path, monkeypatch):
+    """MLflow would have its experiment 0 where the command was typed."""
+    (tmp_path / "typed").mkdir()
+    monkeypatch.chdir(tmp_path / "typed")
+    folder = StudyFolder(tmp_path / "runs", "quick")
+    connected(folder)
+    assert not says(folder.mlflow, tmp_path / "typed")
+    assert client_of(folder).get_experiment("0").artifact_location == f"{folder.artifacts.as_uri()}/0"
+
+
 def test_a_copy_writes_into_itself_and_leaves_the_original_alone(folder, tmp_path):
     told(folder)
     before, files = every_row(folder.mlflow), sorted(folder.artifacts.rglob("*"))
