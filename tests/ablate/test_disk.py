@@ -122,7 +122,7 @@ ALLOWED = {
     "ablate/disk.py": "the helper itself",
     "ablate/sqlite.py": "databases are made whole by a rename of their own",
     "ablate/executor.py": "driver.log: appended text that nothing parses",
-    "ablate/mlflow_store.py": "a lock file without content",
+    "ablate/lock.py": "a lock file without content",
     "trainers/launcher.py": "a pipe to the driver",
     "trainers/prepare.py": "lock files, and the rename of a whole folder",
     "trainers/weights.py": "a lock file without content",
@@ -163,8 +163,7 @@ def test_every_file_is_written_through_the_helpers():
 # What grows by appending, and who may: a stream has tests of its own for every length that a kill may leave.
 GROWING = {
     "ablate/events.py": "a trial's stream: every length reads as its whole lines (test_events.py)",
-    "ablate/lock.py": "who holds a study: every length counts as somebody (test_lock.py)",
-    "ablate/mlflow_store.py": "a lock file without content",
+    "ablate/lock.py": "who holds a study: every length counts as somebody (test_lock.py); a lock without content",
     "ablate/executor.py": "prose that nothing parses", "ablate/logs.py": "prose", "trainers/entry.py": "prose",
 }  # fmt: skip
 
