@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import shutil
 import socket
 import stat
 import subprocess
@@ -314,11 +315,11 @@ def test_a_study_that_holds_a_password_is_refused_without_telling_it(tmp_path, m
 # Processes, ports, modes
 
 
-def test_the_ui_listens_on_this_machine_alone_and_its_command_is_a_list(tmp_path, monkeypatch):
+def test_the_ui_listens_on_this_machine_alone_and_its_command_is_a_list(tmp_path, monkeypatch, empty_store):
     from ablate import start
 
     folder = StudyFolder(tmp_path, "")
-    folder.mlflow.touch()
+    shutil.copy(empty_store, folder.mlflow)
     seen = []
 
     class Server:
