@@ -26,15 +26,7 @@ OFTEN = {"disk-write": 10, "file-written": 8, "file-replaced": 8, "database-made
 FAILING = {"failure-recorded", "stream-opened", "event-appended"}  # reached where a trial breaks
 RETRYING = {"put-aside"}
 SEARCHING, RACING = {"arm-drawn"}, {"look-recorded"}
-SEARCH = """\
-name: tiny
-base:
-  data: {layout: synthetic, tile: 32, scenes: 4, size: 64}
-  generator: {name: unet, width: 4, norm: instance}
-  discriminator: {name: patchgan, width: 4, layers: 2, norm: instance}
-  batch: 4
-  budget: {generator_updates: 6}
-  evaluate: {every: 3}
+SEARCH = studies.STUDY.partition("factors:")[0] + """\
 design:
   search:
     sampler: random
