@@ -275,7 +275,10 @@ def test_ranks_go_when_their_launcher_dies(tmp_path):
     )
     folder, script = jobs.alone(tmp_path, **SIZE), tmp_path / "launcher.py"
     script.write_text(code)
-    process = subprocess.Popen([sys.executable, str(script), str(folder.root)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(folder.root)], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},  # of a script elsewhere, no `tests` is found
+    )  # fmt: skip
     pids = {int(pid) for pid in process.stdout.readline().split()}
     assert len(pids) == 1 and alive(pids) == pids
     process.kill()
