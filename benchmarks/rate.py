@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,23 +21,44 @@ from typing import Any
 from benchmarks.paired import Row, ratios, take_turns
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK, DEMO = ROOT / "studies/quick.yaml", ROOT / "studies/stabilizer.yaml"
 GOAL = 10.0
 
 
-def measure(*, pairs: int, quick: bool, study: Path = QUICK) -> list[Row]:
+@dataclass(frozen=True)
+class Study:
+    """What is run, and what is said of it."""
+
+    path: Path
+    sets: tuple[str, ...] = ()
+    said: str = ""
+
+
+QUICK = Study(ROOT / "studies/quick.yaml")
+# All of the demo takes hours by the other side. A trial of it costs the same in a study of four.
+FEW = "{list: {one: {loss: l1_ssim}, two: {lr_ratio: half}, three: {objective: wgan_gp}}}"
+DEMO = Study(ROOT / "studies/stabilizer.yaml", ("seeds=1", f"design={FEW}"), ", four of its arms, one seed")
+
+
+def measure(*, pairs: int, quick: bool, demo: bool = False) -> list[Row]:
+    """Rows of studies/quick.yaml, or of the demo too."""
+    if quick:
+        return _rows(replace(QUICK, sets=("seeds=1",)), 1)
+    return [row for study in (QUICK, *[DEMO] * demo) for row in _rows(study, pairs)]
+
+
+def _rows(study: Study, pairs: int) -> list[Row]:
     """One row of whole commands, one of what lies between a study's first start and its last end."""
-    sets = ["seeds=1"] if quick else []
     with tempfile.TemporaryDirectory() as temporary:
-        sides = Sides(Path(temporary), study, sets)
+        sides = Sides(Path(temporary), study)
         sides.warm_up()
-        found = take_turns({"baseline": sides.baseline, "ablate": sides.ablate}, 1 if quick else pairs)
+        found = take_turns({"baseline": sides.baseline, "ablate": sides.ablate}, pairs)
     trials = sides.trials
-    facts = {"study": study.stem, "trials": trials, "seconds": found,
+    facts = {"study": study.path.stem, "trials": trials, **sides.stated, "seconds": found,
              "trials_an_hour": {name: round(3600 * trials / min(values), 1) for name, values in found.items()},
              "seconds_in_trials": sides.inside}  # fmt: skip
-    name = f"trials an hour of studies/{study.name} ({trials} trials)"
-    between = "the same between the first trial's start and the last one's end"
+    stated = "{steps} updates, {ranks} ranks of {threads} thread".format(**sides.stated)
+    name = f"trials an hour of studies/{study.path.name}{study.said} ({trials} trials, {stated})"
+    between = f"{study.path.stem}: the same between the first trial's start and the last one's end"
     return [
         Row("C1", f"{name}: the whole command", ratios(found["baseline"], found["ablate"]), GOAL, facts=facts),
         Row("C1", between, ratios(*(sides.inside[side] for side in ("baseline", "ablate"))), note="of C1"),
@@ -46,8 +68,9 @@ def measure(*, pairs: int, quick: bool, study: Path = QUICK) -> list[Row]:
 class Sides:
     """Both ways to run a study, each in a runs folder of its own; every call is a study of another name."""
 
-    def __init__(self, root: Path, study: Path, sets: list[str]):
-        self.root, self.study, self.sets = root, study, sets
+    def __init__(self, root: Path, study: Study):
+        self.root, self.study = root, study
+        self.stated: dict[str, int] = {}
         self.inside: dict[str, list[float]] = {"baseline": [], "ablate": []}
         self._names = (f"round{number}" for number in count())
 
@@ -58,6 +81,8 @@ class Sides:
         write_pictures(cache, self.root / "pictures")
         (self.root / "study.json").write_text(json.dumps(self._as_a_grid(plan)))
         self.trials = len({cell["trial"] for cell in plan["cells"]})
+        self.stated = {"steps": plan["arms"][0]["generator_updates"],
+                       **{key: plan["resources"][key] for key in ("ranks", "threads")}}  # fmt: skip
         self.baseline()
         for seconds in self.inside.values():
             seconds.clear()
@@ -82,8 +107,8 @@ class Sides:
 
     def ablate(self) -> float:
         name, runs = next(self._names), self.root / "runs"
-        sets = [word for one in [f"name={name}", *self.sets] for word in ("--set", one)]
-        seconds = _timed("-P", "-m", "ablate.cli", "run", str(self.study), "--runs", str(runs), *sets, cwd=self.root)
+        sets = [word for one in [f"name={name}", *self.study.sets] for word in ("--set", one)]
+        seconds = _timed("-P", "-m", "ablate.cli", "run", str(self.study.path), "--runs", str(runs), *sets, cwd=self.root)
         self.inside["ablate"].append(between(runs / name / "trials"))
         return seconds
 
