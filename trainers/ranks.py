@@ -60,12 +60,13 @@ class Ranks:
             tensor.copy_(mean.view_as(tensor))
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network under DDP where there is a process group, else itself.
+        """The network under DDP where there are several ranks, else itself: alone, DDP reduces nothing and takes a
+        twelfth of a small step.
 
         Buffers are not broadcast: D is called on real and fake before one backward, and a broadcast
         between the two forwards would change what the first one saved.
         """
-        if not dist.is_initialized():
+        if self.size == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
         with warnings.catch_warnings():  # the name that replaces broadcast_buffers is younger than torch 2.11
