@@ -58,7 +58,7 @@ class Measured(Event):
 class Saved(Event):
     kind: ClassVar[str] = "saved"
     step: int
-    what: str  # checkpoint, sample, scores or generator
+    what: str  # checkpoint, branch (a checkpoint that other trials go on from), sample, scores or generator
     path: str  # relative to the trial's folder
     sha256: str
 

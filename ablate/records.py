@@ -167,6 +167,11 @@ class TrialFolder:
         return self.root / "checkpoints"
 
     @property
+    def branches(self) -> Path:
+        """Checkpoints that other trials go on from."""
+        return self.root / "branches"
+
+    @property
     def samples(self) -> Path:
         return self.root / "samples"
 
