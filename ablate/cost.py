@@ -11,9 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ablate import events
 from ablate.earlier import Earlier, costs_alike, like, of_study, of_this_study
-from ablate.events import Started
 from ablate.measure import Timing, per_trial
 from ablate.outcome import finished
 from ablate.plan import Plan
@@ -49,7 +47,7 @@ def _earlier(plan: Plan, runs: Path) -> Earlier | None:
 
 def _from_trials(plan: Plan, left: list[str], earlier: Earlier, foresight: ModuleType) -> dict[str, Any]:
     own = earlier.how == "this study"
-    seconds = np.array([result.seconds / _trained(plan, result.id, earlier) for result in earlier.ended])
+    seconds = np.array([result.seconds_alone for result in earlier.ended])
     total, low, high = foresight.prediction(seconds, len(left))
     source = f"{len(seconds)} finished trials" + ("" if own else f" of the study {earlier.study} ({earlier.how})")
     per_trial = total / len(left) if left else 0.0
@@ -57,14 +55,6 @@ def _from_trials(plan: Plan, left: list[str], earlier: Earlier, foresight: Modul
         "seconds_a_trial": statistics.median(seconds.tolist()), "measured_on": len(seconds), "source": source,
         **_hours(plan, dict.fromkeys(left, per_trial)), **_shares(total, low, high),
     }  # fmt: skip
-
-
-def _trained(plan: Plan, id: str, earlier: Earlier) -> float:
-    """The share of its updates that an ended trial made itself."""
-    if id not in plan.branches:
-        return 1.0
-    first = next((event for event in events.read(earlier.folders[id].events) if isinstance(event, Started)), None)
-    return 1 - plan.untrained(id) if first and first.step else 1.0
 
 
 def _from_timings(plan: Plan, left: list[str], timings: Mapping[str, Timing]) -> dict[str, Any]:

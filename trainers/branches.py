@@ -42,14 +42,18 @@ class Sharing:
 
 @dataclass(frozen=True)
 class Branch:
-    """The trunk's state, and on the first rank what it had measured by then, with the files that belong to that."""
+    """The trunk's state, and on the first rank what it had measured by then, with the files that belong to that.
+
+    `seconds` is what the trunk had spent on it.
+    """
 
     state: Mapping[str, Any]
+    seconds: float = 0.0
     events: tuple[Event, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)
 
     def write(self, folder: TrialFolder, writer: EventWriter) -> None:
-        """Make what was measured a trial's own, at the present time: its seconds are those of its own training."""
+        """Make what was measured a trial's own, at the present time, so that its seconds are those that it spends."""
         for path, data in self.files.items():
             write_atomically(folder.inside(path), data)
         for event in self.events:
@@ -78,8 +82,9 @@ def find_on_all(sharing: Sharing, ranks: Ranks, **mine: Any) -> Branch | None:
 
 def find(
     sharing: Sharing, *, device: str, versions: Mapping[str, str], recipe: Recipe
-) -> tuple[Path, str, tuple[Event, ...], Mapping[str, bytes]] | None:
-    """Path and digest of the branch's checkpoint, the events that the trial itself would have written, their files.
+) -> tuple[Path, str, float, tuple[Event, ...], Mapping[str, bytes]] | None:
+    """Path and digest of the branch's checkpoint, and the rest of the `Branch`, whose events are those that the trial
+    itself would have written.
 
     `device` and `versions` are what the trial's `Started` states. None where it is not there, whole and alike.
     """
@@ -101,7 +106,8 @@ def find(
     files = {event.path: _read(sharing.trunk, event) for event in common if isinstance(event, Saved)}
     if None in files.values():
         return None
-    return sharing.trunk.inside(saved.path), saved.sha256, common, files
+    seconds = events.spent(before) + events.taken_over(before)
+    return sharing.trunk.inside(saved.path), saved.sha256, seconds, common, files
 
 
 def _read(folder: TrialFolder, saved: Saved) -> bytes | None:

@@ -121,7 +121,8 @@ class Trial:
             self.writer.attempt = 1 + sum(isinstance(event, Started) for event in before)
         damaged, branch = self._restore(before)
         self._event(Started, world_size=self.ranks.size, threads=self.spec.threads,
-                    device=self._device_name(), versions=versions(), step=self.step, start_up=_age())  # fmt: skip
+                    device=self._device_name(), versions=versions(), step=self.step, start_up=_age(),
+                    taken_over=branch.seconds if branch else 0.0)  # fmt: skip
         for what in damaged:
             said = f"{branches.RESUMED}{what}; taken up from update {self.step}"
             self._event(Warned, step=self.step, message=said)

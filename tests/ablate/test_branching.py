@@ -141,13 +141,14 @@ def test_disk_is_counted_with_the_branches_of_the_trials_at_work(make, tmp_path)
     assert two.branches == 2 * one.checkpoint
 
 
-def pretend(plan: Plan, runs: Path, seconds: dict[int, float], *, begun_at: dict[int, int]) -> None:
-    """Write ended trials of some cells, by place, that took so long and began at an update."""
+def pretend(plan: Plan, runs: Path, seconds: dict[int, float], *, over: dict[int, tuple[int, float]]) -> None:
+    """Write ended trials of some cells, by place, that took so long; `over` has updates and seconds taken over."""
     folder = StudyFolder(runs, plan.study.name)
     write_atomically(folder.plan, json.dumps(plan.to_json()))
     for at, took in seconds.items():
+        step, others = over.get(at, (0, 0.0))
         lines = [
-            events.Started(time=0.0, world_size=1, threads=1, device="", step=begun_at.get(at, 0)),
+            events.Started(time=0.0, world_size=1, threads=1, device="", step=step, taken_over=others),
             events.Measured(time=took, step=6, images=24, split="validation", values={"gmsd": 1.0}),
             events.Ended(time=took, step=6, images=24, status="done"),
         ]
@@ -158,11 +159,11 @@ def test_hours_are_those_of_what_is_left_to_train(make, tmp_path):
     plan = make()
     arms = [cell.arm for cell in plan.cells[:3]]
     assert arms == ["base", "course=late", "course=slow"]
-    pretend(plan, tmp_path, {0: 60.0, 1: 30.0, 2: 60.0}, begun_at={1: 3})  # the third began when nobody shared
+    pretend(plan, tmp_path, {0: 60.0, 1: 30.0, 2: 60.0}, over={1: (3, 30.0)})  # the third began when nobody shared
     cost = facts_of(plan, tmp_path)["cost"]
-    assert cost["seconds_a_trial"] == pytest.approx(60.0) and cost["trials_left"] == 7
-    updates = (1 + 6) + 6 + (6 + 3 + 3 + 1 + 6)  # third and other of the first seed, all of the second
-    assert cost["hours_left"] == pytest.approx(10 * (updates - 6) / 3600)
+    assert cost["seconds_a_trial"] == 60.0 and cost["trials_left"] == 7
+    updates = (1 + 6) + (6 + 3 + 3 + 1 + 6)  # third and other of the first seed, all of the second
+    assert cost["hours_left"] == pytest.approx(10 * updates / 3600)
 
 
 # -- the driver ---------------------------------------------------------------------------------------------

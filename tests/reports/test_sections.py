@@ -446,6 +446,18 @@ def test_hours_of_training_leave_pauses_out():
     assert elapsed(events, "validation") == {1: 0, 2: 1, 3: 1, 4: 2}
 
 
+def test_hours_of_a_run_that_went_on_from_another_begin_with_those_of_the_other():
+    from ablate.events import Measured, Started
+    from reports.streams import elapsed
+
+    def scored(time, step):
+        return Measured(time=time, step=step, images=step, split="validation", values={})
+
+    begun = Started(time=0.0, world_size=1, threads=1, device="", step=2, taken_over=7200.0)
+    events = [begun, scored(1.0, 1), scored(1.0, 2), scored(3600.0, 3), scored(7200.0, 4)]
+    assert elapsed(events, "validation") == {3: 3, 4: 4}
+
+
 def test_the_expected_best_is_that_of_all_draws_with_replacement():
     from itertools import product
 

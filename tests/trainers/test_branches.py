@@ -174,6 +174,8 @@ def test_a_chain_of_branches_is_as_good_as_one(tmp_path):
     made = [updates_of(lambda folder=folder: train.run(folder.root)) for folder in (trunk, middle, last, straight)]
     assert made == [8, 4, 1, 8]
     assert jobs.facts(last) == jobs.facts(straight) and told(last) == told(straight)
+    spared = [events.fold("", events.read(folder.events)).taken_over for folder in (trunk, middle, last)]
+    assert spared[0] == 0 < spared[1] < spared[2], "along the whole chain"
 
 
 def _no_branch_yet(trunk: TrialFolder) -> None:
@@ -240,16 +242,17 @@ def test_what_is_taken_over_is_all_that_is_needed(tmp_path, known):
     assert (jobs.facts(fork), told(fork)) == known
 
 
-def test_the_seconds_of_a_fork_are_those_of_its_own_training(tmp_path):
+def test_the_seconds_of_a_fork_are_its_own_and_it_says_what_it_was_spared(tmp_path):
     trunk, fork = pair_in(tmp_path)
     stream = events.read(trunk.events)
-    later = [replace(event, time=event.time - 1000 * (at < 3)) for at, event in enumerate(stream)]
-    trunk.events.write_text("".join(map(events.to_line, later)))
+    earlier = [replace(event, time=event.time - 1000 * (at < 2)) for at, event in enumerate(stream)]
+    trunk.events.write_text("".join(map(events.to_line, earlier)))
     train.run(fork.root)
     own = events.read(fork.events)
-    started = own[0]
-    assert isinstance(started, events.Started) and started.step == POINT
-    assert events.fold("fork", own).seconds < 500
+    assert isinstance(own[0], events.Started) and own[0].step == POINT
+    result = events.fold("fork", own)
+    assert result.seconds < 500 and 1000 < result.taken_over < 1500
+    assert result.seconds_alone == result.seconds + result.taken_over
     assert {event.attempt for event in own} == {1}
 
 
