@@ -60,7 +60,8 @@ PAIRS: dict[str, Pair] = {
         for timing in (Timing(), Timing(moments="reset"))
     ),
     "batch norm, an average": fine_tuned(plain(norm="batch", norm_g="batch", ema=Ema(decay=0.9))),
-    "spectral, two scales, feature matching": fine_tuned(plain(norm="spectral", scales=2)),
+    "spectral, two scales": fine_tuned(plain(norm="spectral", scales=2)),
+    "feature matching, later": (plain(), two(plain(), weights={"feature_matching": 2.0, "l1": 3.0})),
     "dropout": fine_tuned(plain(dropout=0.5, tile=64)),
     "two G": fine_tuned(plain(updates=(2, 1))),
     "three D, wgan_gp": fine_tuned(plain(updates=(1, 3), objective="wgan_gp")),
