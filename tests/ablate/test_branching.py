@@ -362,6 +362,19 @@ def test_a_trunk_that_began_when_nobody_shared_is_not_waited_for(make, tmp_path)
     assert place(executor.log, "begun", plan.cells[1].trial) < place(executor.log, "ended", plan.cells[0].trial)
 
 
+def test_arms_that_are_added_go_on_from_each_other_and_from_nobody_that_has_ended(make, tmp_path):
+    runs, executor = tmp_path / "runs", Stepping(slots=2)
+    checked(make("factors.course={other: {terms: {l1: 30}}}"), runs, Stepping())
+    (runs / "tiny" / "plan.json").unlink()  # as `ablate run --extend` writes the larger plan
+    plan = make("resources.slots=2")
+    checked(plan, runs, executor)
+    ids = {(cell.arm.removeprefix("course="), cell.seed): cell.trial for cell in plan.cells}
+    new = {id for (arm, _), id in ids.items() if arm in ("late", "slow", "third")}
+    assert set(executor.started) == new
+    for seed in (1, 2):
+        assert place(executor.log, "left", ids["late", seed]) < place(executor.log, "begun", ids["third", seed])
+
+
 def test_branches_stay_for_as_long_as_somebody_is_to_come(make, tmp_path):
     plan = make("seeds=1")
     base, late, slow = (cell.trial for cell in plan.cells[:3])
