@@ -68,6 +68,14 @@ def remove_checkpoints(folder: Path, keep: Collection[str] = ()) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_branches(folder: Path) -> None:
+    """Remove the checkpoints that other trials might have gone on from, and their folder."""
+    for path in folder.glob("step-*.pt"):
+        path.unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def transient(folder: Path) -> Iterator[Path]:
     """Checkpoints and their manifest, which goes first: none is named that isn't there."""
     yield from sorted(path for path in folder.glob("*") if path.name == "manifest.json" or path.match("step-*.pt"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate import artifacts, events, lock
+from ablate.branching import left_for
 from ablate.datacache import users
 from ablate.disk import abandoned, leftovers
 from ablate.records import StudyFolder, TrialFolder
@@ -121,6 +122,20 @@ def _trial(folder: TrialFolder, found: Cleaned) -> None:
         return
     if over and not lock.is_held(folder.events):
         _remove([Item(CHECKPOINTS, path, _size(path)) for path in artifacts.transient(folder.checkpoints)], found)
+        if folder.branches.is_dir() and not _awaited(folder):
+            _remove([Item(CHECKPOINTS, folder.branches, _size(folder.branches))], found)
+
+
+def _awaited(folder: TrialFolder) -> bool:
+    """Whether a trial that has yet to end may go on from this one; from one that was put aside none does."""
+    if PUT_ASIDE.fullmatch(folder.root.name):
+        return False
+    others = {id for ids in left_for(folder).values() for id in ids}
+    try:
+        last = [events.last(folder.root.parent / id / "events.jsonl") for id in others]
+    except events.CorruptStream:
+        return True
+    return not all(isinstance(event, events.Ended) for event in last)
 
 
 def _attempt(path: Path) -> int:

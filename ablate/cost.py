@@ -46,9 +46,9 @@ def _earlier(plan: Plan, runs: Path) -> Earlier | None:
 
 
 def _from_trials(plan: Plan, left: list[str], earlier: Earlier, foresight: ModuleType) -> dict[str, Any]:
-    seconds = np.array([result.seconds for result in earlier.ended])
-    total, low, high = foresight.prediction(seconds, len(left))
     own = earlier.how == "this study"
+    seconds = np.array([result.seconds_alone for result in earlier.ended])
+    total, low, high = foresight.prediction(seconds, len(left))
     source = f"{len(seconds)} finished trials" + ("" if own else f" of the study {earlier.study} ({earlier.how})")
     per_trial = total / len(left) if left else 0.0
     return {
@@ -75,6 +75,9 @@ def _from_timings(plan: Plan, left: list[str], timings: Mapping[str, Timing]) ->
 
 
 def _hours(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Of trials that take so many seconds each, without the updates that others make for them."""
+    seconds = {id: (1 - plan.untrained(id)) * each for id, each in seconds.items()}
+
     def devices(id: str) -> int:
         spec = plan.specs[id]
         return spec.ranks if spec.device == "cuda" else spec.ranks * spec.threads

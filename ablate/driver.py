@@ -17,6 +17,7 @@ from pathlib import Path
 from ablate import outcome, race, racing, startfiles
 from ablate.artifacts import remove_checkpoints, tidy
 from ablate.attempts import Attempts
+from ablate.branching import Branching, for_worker
 from ablate.events import Ended, Event, EventReader, Measured, Saved
 from ablate.executor import Executor, Handle, Outcome
 from ablate.failpoints import failpoint
@@ -74,8 +75,12 @@ class Driver:
         self.pruning = Pruning.of(self.plan)
         self.ran = False  # whether a trial was started
         self.running: list[Running] = []
-        self.waiting = deque(self._unfinished())
+        self.branching = Branching(self.folder, self.plan.branches)
         self.attempts = Attempts()
+        self.waiting = deque(self._unfinished())
+        self.branching.look(self.waiting)
+        for id in self.results:
+            self.branching.ended(id, self.results)  # a kill may have come before
         try:
             score_references(self.plan, self.folder, self.executor, self.sleep)
             self.worth = worth_of_failures(self.plan, outcome.finished("references", self.folder.references))
@@ -157,7 +162,7 @@ class Driver:
         while self.waiting or self.plan.undrawn:
             after = racing.due(self.plan, self.looks, self.waiting[0]) if self.waiting else None
             if self.waiting and after is None:
-                return self.waiting.popleft()
+                return self._ready()
             if self.attempts.resting:  # draws and looks take in what it will amount to
                 return None
             if self.plan.undrawn:
@@ -167,6 +172,17 @@ class Driver:
             else:
                 return None
         return None
+
+    def _ready(self) -> str | None:
+        """The first that need not wait for a part of its training that another is to make; None where all have to.
+
+        One of those that they wait for runs, rests or stands in the queue itself: it is there earlier.
+        """
+        unfinished = {*self.waiting, *self.attempts.resting, *(running.spec.id for running in self.running)}
+        found = next((id for id in self.waiting if not self.branching.awaited(id, unfinished)), None)
+        if found is not None:
+            self.waiting.remove(found)
+        return found
 
     def _draw(self) -> None:
         """Add the next arm of the search: to plan.json first, so that a killed driver finds it there."""
@@ -207,6 +223,7 @@ class Driver:
         self._mirror(id, self.plan.cells_of(id))
         self.display.skipped(self.results[id])
         self._judged(id)
+        self.branching.ended(id, self.results)
 
     def _prune(self, id: str, event: Event) -> None:
         """Ask a run to stop for good where the pruner says so; its flag holds the reason until it has ended."""
@@ -242,6 +259,7 @@ class Driver:
             start = {role: f"{cache}/{place}" for role, place in startfiles.for_worker(spec.recipe).items()}
             document = {"spec": spec.to_json(), "metrics": list(self.plan.metrics), "cache": f"{cache}/{spec.data}"}
             document |= {"start": start} if start else {}
+            document |= for_worker(spec.id, self.branching.found)
             write_atomically(path, json.dumps(document, indent=1))
             failpoint("spec-written")
 
@@ -296,6 +314,7 @@ class Driver:
                 self.attempts.saved(running.spec.id, event.step)
             elif isinstance(event, Ended):
                 running.over = self.clock()
+            self.branching.follow(running.spec.id, event)
 
     def _report(self, cells: tuple[Cell, ...], event: Measured) -> None:
         metric = self.plan.study.metric
@@ -314,6 +333,7 @@ class Driver:
         self._mirror(id, (cell for cell in self.plan.cells_of(id) if cell not in running.cells))  # drawn meanwhile
         self.display.ended(running.cells[0], result)
         self._judged(id)
+        self.branching.ended(id, self.results)
 
 
 def _name(running: Running) -> str:

@@ -42,6 +42,7 @@ class Started(Event):
     step: int = 0  # generator updates already done (above 0 after a resume)
     # Seconds from the birth of the process, or from its taking the trial, to this event; streams of before have none.
     start_up: float | None = None
+    taken_over: float = 0.0  # seconds that another trial spent on the updates before `step`, where this one has not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class Measured(Event):
 class Saved(Event):
     kind: ClassVar[str] = "saved"
     step: int
-    what: str  # checkpoint, sample, scores or generator
+    what: str  # checkpoint, branch (a checkpoint that other trials go on from), sample, scores or generator
     path: str  # relative to the trial's folder
     sha256: str
 
@@ -280,7 +281,8 @@ def fold(id: str, events: Iterable[Event], *, why: str = "") -> TrialResult:
         curves={key: tuple(sorted(rows)) for key, rows in curves.items()},
         steps=ended.step if ended else last,
         images=ended.images if ended else 0,
-        seconds=_seconds(events),
+        seconds=spent(events),
+        taken_over=taken_over(events),
         why=ended.why if ended else (why or "no end was recorded"),
         warnings=tuple(dict.fromkeys(event.message for event in events if isinstance(event, Warned))),
         diagnosis=ended.diagnosis if ended else "",
@@ -289,7 +291,12 @@ def fold(id: str, events: Iterable[Event], *, why: str = "") -> TrialResult:
     )
 
 
-def _seconds(events: list[Event]) -> float:
+def taken_over(events: Iterable[Event]) -> float:
+    """Seconds of another trial in what this one has taken over; it may have had to do so more than once."""
+    return max((event.taken_over for event in events if isinstance(event, Started)), default=0.0)
+
+
+def spent(events: list[Event]) -> float:
     """Wall time of all attempts, each from its first to its last event."""
     total = 0.0
     for attempt in {event.attempt for event in events}:

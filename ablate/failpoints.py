@@ -48,6 +48,8 @@ POINTS: dict[str, str] = {
     "checkpoint-written": "a new checkpoint is in place, the manifest does not name it",
     "manifest-written": "the manifest names it; the oldest generation is still there",
     "checkpoint-told": "the checkpoint's event is durable",
+    "branch-saved": "a checkpoint for others to go on from is in place, its event is not",
+    "branch-taken": "what another trial has trained is in the stream, its checkpoint is not",
     "stream-durable": "all a worker has to say is durable; after an end, checkpoints are still there",
     "report-half-written": "a part of the new report lies beside the old one",
     "report-written": "the new report lies whole beside the old one",

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from ablate import events
-from ablate.artifacts import tidy
+from ablate.artifacts import remove_branches, tidy
 from ablate.executor import Outcome
 from ablate.failpoints import failpoint
 from ablate.processes import UNSAID
@@ -140,6 +140,7 @@ def _record(id: str, folder: TrialFolder, status: Status, why: str) -> TrialResu
 
 def put_aside(folder: TrialFolder) -> None:
     """Rename a failed trial's folder, so that its id can run again and nothing is lost."""
+    remove_branches(folder.branches)  # nobody goes on from a folder of another name
     taken = len(list(folder.root.parent.glob(f"{folder.root.name}.failed-*")))
     folder.root.rename(folder.root.with_name(f"{folder.root.name}.failed-{taken + 1}"))
     failpoint("put-aside")

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ablate import design, machine, stages, startfiles
+from ablate.branching import Branch, branches
 from ablate.design import AA, BASE, LeftOut, TooManyArms
 from ablate.patches import PatchError, differences
 from ablate.problems import Problem, StudyError, dotted
@@ -93,6 +94,17 @@ class Plan:
     def shared(self) -> int:
         """Cells filled by a trial that another cell already needs."""
         return len(self.cells) - len(self.specs)
+
+    @cached_property
+    def branches(self) -> Mapping[str, Branch]:
+        """Trials that go on from what another trains: none of a race or a search, which may never run that one."""
+        study = self.study
+        return branches(self.specs) if study.resources.share and not (study.race or study.search) else {}
+
+    def untrained(self, trial: str) -> float:
+        """Share of a trial's updates that another one makes for it."""
+        branch = self.branches.get(trial)
+        return branch.step / self.arm(self.cells_of(trial)[0].arm).generator_updates if branch else 0.0
 
     @property
     def drawn(self) -> tuple[PlannedArm, ...]:

@@ -21,7 +21,7 @@ ROMAN = {3: "III", 4: "IV", 5: "V", 6: "VI", 7: "VII", 8: "VIII"}
 def describe(plan: Plan, facts: Mapping[str, Any]) -> str:
     """The plan for people."""
     study = plan.study
-    lines = [f"{study.name}: {study.question}", "", *_arms(plan), "", *_size(plan)]
+    lines = [f"{study.name}: {study.question}", "", *_arms(plan), "", *_size(plan), *_once(facts["trained_once"])]
     resources = facts["resources"]
     *fewer, most = resources["ranks"]
     ranks = " or ".join([*map(str, fewer), _count(most, "rank")])
@@ -68,6 +68,13 @@ def _size(plan: Plan) -> Iterator[str]:
     yield f"{_count(arms, 'arm')} x {_count(len(seeds), 'seed')} ({named}) = {plan.num_trials} trials"
     if plan.shared:
         yield f"{plan.shared} of them share a trial with an identical recipe: {len(plan.specs)} are run"
+
+
+def _once(facts: Mapping[str, Any]) -> Iterator[str]:
+    if facts["updates"]:
+        saved, everything = facts["updates"], facts["of"]
+        yield (f"{saved} of {everything} updates are made once for all that share them: {saved / everything:.0%} saved"
+               f" ({_count(len(facts['trials']), 'trial')} go on from what another has trained)")  # fmt: skip
 
 
 def _budget(plan: Plan) -> str:

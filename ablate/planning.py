@@ -41,6 +41,7 @@ def document(
         "trials": [{"id": cell.trial, "arm": cell.arm, "seed": cell.seed} for cell in plan.cells],
         "num_trials": plan.num_trials,
         "shared": plan.shared,
+        "trained_once": trained_once(plan),
         "design": {"name": plan.study.design.name, **properties(plan)},
         "detectable": detectable(whole, foresight, spread(plan, runs, foresight, pilot=pilot)),
         "cost": cost(whole, runs, foresight, timings),
@@ -48,6 +49,16 @@ def document(
         "resources": {"device": plan.device, "ranks": sorted({arm.resolved.ranks for arm in plan.arms}),
                       "slots": plan.slots},
         "warnings": list(plan.warnings),
+    }  # fmt: skip
+
+
+def trained_once(plan: Plan) -> dict[str, Any]:
+    """Generator updates that trials take over from others, of those that all of them have, and who does from whom."""
+    updates = {arm.name: arm.generator_updates for arm in plan.arms}
+    return {
+        "updates": sum(branch.step for branch in plan.branches.values()),
+        "of": sum(updates[plan.cells_of(id)[0].arm] for id in plan.specs),
+        "trials": [{"id": id, "from": branch.trunk, "updates": branch.step} for id, branch in plan.branches.items()],
     }  # fmt: skip
 
 

@@ -101,7 +101,8 @@ class TrialResult:
     """What folding a trial's events gives.
 
     `scores` holds the final validation metrics. `curves` maps (split, key) to rows
-    (step, images, value) in the order of steps. `seconds` is training wall time over all attempts.
+    (step, images, value) in the order of steps. `seconds` is training wall time over all attempts, `taken_over` that
+    of another trial in the first part of training, where this one has gone on from there.
     `diagnosis` is a kind of pathology, `healthy`, or `unjudged` where the run was too short, with the readings that
     show it as `evidence`; `findings` maps the kind of all that was found to a message. Streams of before these
     were written leave them empty.
@@ -119,6 +120,12 @@ class TrialResult:
     diagnosis: str = ""
     evidence: Mapping[str, float] = field(default_factory=dict)
     findings: Mapping[str, str] = field(default_factory=dict)
+    taken_over: float = 0.0
+
+    @property
+    def seconds_alone(self) -> float:
+        """What it takes by itself, whoever has made its first updates."""
+        return self.seconds + self.taken_over
 
     def final(self, metric: str, split: str = "validation") -> float:
         """Last value on a split; NaN where there is none."""
@@ -165,6 +172,11 @@ class TrialFolder:
     @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
+
+    @property
+    def branches(self) -> Path:
+        """Checkpoints that other trials go on from."""
+        return self.root / "branches"
 
     @property
     def samples(self) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class Need:
 
     trials: int | None  # kept by the trials that are left
     checkpoints: int | None  # three of each trial that runs at a time, those there are already left out
+    branches: int | None  # checkpoints that others go on from, of as many trials as run at a time
     cache: int | None  # prepared data that isn't there yet
     free: int
     number: int  # of trials left
@@ -65,7 +66,7 @@ class Need:
     @property
     def known(self) -> int:
         """The sum of what is known."""
-        return sum(part or 0 for part in (self.trials, self.checkpoints, self.cache))
+        return sum(part or 0 for part in (self.trials, self.checkpoints, self.branches, self.cache))
 
     @property
     def fits(self) -> bool:
@@ -91,13 +92,29 @@ def need(plan: Plan, runs: Path) -> Need:
     known, slots = [one for one in each if one], min(plan.slots, len(left))
     largest = sorted((one.checkpoint for one in known), reverse=True)[:slots]
     there = sum(_size(folder.trial(id).checkpoints) for id in left)
+    branches = _branches(plan, folder, {id: one for id, one in zip(left, each, strict=True) if one})
     return Need(
         trials=sum(one.kept for one in known) if len(known) == len(each) else None,
         checkpoints=max(0, GENERATIONS * sum(largest) - there) if len(known) == len(each) else None,
+        branches=sum(branches[:slots]) if len(known) == len(each) else None,
         cache=_unprepared(plan, runs), free=free(runs), number=len(left),
         weights=max((one.weights for one in known), default=0), checkpoint=max(largest, default=0), slots=slots,
         bands_known=all(known for _, known in bands.values()),
     )  # fmt: skip
+
+
+def _branches(plan: Plan, folder: StudyFolder, left: Mapping[str, Trial]) -> list[int]:
+    """Bytes of the branches that each trial that is left has yet to leave for others, the largest first.
+
+    A trial that goes on from one runs before another that will leave some, so that no more trials than run at a time
+    keep any.
+    """
+    points: dict[str, set[int]] = {}
+    for id, branch in plan.branches.items():
+        if id in left and branch.trunk in left:
+            points.setdefault(branch.trunk, set()).add(branch.step)
+    sizes = (len(steps) * left[id].checkpoint - _size(folder.trial(id).branches) for id, steps in points.items())
+    return sorted((max(0, size) for size in sizes), reverse=True)
 
 
 def of_trial(recipe: Recipe, bands: tuple[int, int], *, kept: bool = True, pictures: bool = True) -> Trial | None:
@@ -192,6 +209,7 @@ def in_words(found: Need | Mapping[str, Any]) -> str:
         kept = f"{number} trial{'s' * (number != 1)} keep{'s' * (number == 1)} {in_bytes(facts['trials'])} ({each})"
         several = f"{GENERATIONS} checkpoints of {in_bytes(facts['checkpoint'])} for {those}"
         parts = [kept, f"{in_bytes(facts['checkpoints'])} meanwhile ({several})"]
+        parts += [f"{in_bytes(facts['branches'])} for others to go on from"] if facts["branches"] else []
     bands = "" if facts["bands_known"] else f", if they have {' + '.join(str(len(bands)) for bands in BANDS)} bands"
     cache = "prepared data of unknown size" if facts["cache"] is None else f"prepared data {in_bytes(facts['cache'])}"
     return ", ".join([*parts, *([] if facts["cache"] == 0 else [cache + bands])])

@@ -60,13 +60,17 @@ class Failure:
 
 @options
 class Resources:
-    """Where trials run. `slots` trials run at a time, each on `ranks` DDP ranks with `threads` CPU threads."""
+    """Where trials run. `slots` trials run at a time, each on `ranks` DDP ranks with `threads` CPU threads.
+
+    With `share`, a first part of training that trials have in common is trained once; their numbers are the same.
+    """
 
     executor: Literal["local"] = "local"
     ranks: Annotated[int, Bounds(low=1, high=1024)] = 1
     slots: Literal["auto"] | Count = "auto"
     threads: Annotated[int, Bounds(low=1, high=1024)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    share: bool = True
 
 
 @options

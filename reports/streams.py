@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ablate.events import Event, Measured, read
+from ablate.events import Event, Measured, Started, read, taken_over
 
 HEALTH = "health/"
 COURSES = ("health/probe_l1", "stage", "stage_began")  # readings of training that are needed from its whole course
@@ -39,14 +39,20 @@ def compact(path: Path) -> list[Event]:
 
 
 def elapsed(events: Iterable[Event], split: str) -> dict[int, float]:
-    """Step -> hours of training by the time `split` was first scored at it; pauses between attempts are left out."""
+    """Step -> hours of training by the time `split` was first scored at it; pauses between attempts are left out.
+
+    What another trial had trained counts, and has no steps here: when they were made is not known in this stream.
+    """
+    events = list(events)
+    before = taken_over(events)
+    others = next((event.step for event in events if isinstance(event, Started) and event.taken_over), 0)
     began: dict[int, float] = {}
     last: dict[int, float] = {}
     found: dict[int, float] = {}
     for event in events:
         began.setdefault(event.attempt, event.time)
         last[event.attempt] = event.time
-        if isinstance(event, Measured) and event.split == split:
-            seconds = sum(last[attempt] - start for attempt, start in began.items())
+        if isinstance(event, Measured) and event.split == split and event.step > others:
+            seconds = before + sum(last[attempt] - start for attempt, start in began.items())
             found.setdefault(event.step, seconds / 3600)
     return found

@@ -193,6 +193,8 @@ def artifacts_are_whole(study: _Study) -> Iterator[str]:
         # What a killed writer left, and checkpoints of a trial that ended in that moment, go with the next start.
         passing = () if study.ended else ("left over by", "of a trial that has ended")
         yield from (f"trial {id}: {words}" for words in gone if not any(each in words for each in passing))
+        if study.ended and study.trials[id].branches.exists():
+            yield f"trial {id}: branches/ that nobody will go on from"
     for run in study.runs if study.ended else ():
         if run.cell:
             yield from _pictures(run, study.streams.get(study.cells.get(run.cell, ""), []))

@@ -22,7 +22,8 @@ from ablate.disk import remove_leftovers
 from ablate.events import Ended, Event, EventWriter, Measured, Saved, Started, Warned, read
 from ablate.failpoints import failpoint
 from ablate.records import Status, TrialFolder, TrialSpec, write_atomically
-from trainers import checkpoint
+from trainers import branches, checkpoint
+from trainers.branches import Branch, Sharing
 from trainers.diagnosis import Finding
 from trainers.evaluate import Predict, Scorer, Scores
 from trainers.ranks import Ranks, join
@@ -51,7 +52,10 @@ def run(folder: Path) -> None:
         if ranks.size != spec.ranks:
             raise RuntimeError(f"the trial states {spec.ranks} ranks, but {ranks.size} were started")
         start = {role: folder / place for role, place in document.get("start", {}).items()}
-        Trial(paths, spec, tuple(document["metrics"]), folder / document["cache"], ranks, start, watchdog).run()
+        Trial(
+            paths, spec, tuple(document["metrics"]), folder / document["cache"], ranks, start, watchdog,
+            Sharing.of(document, folder),
+        ).run()  # fmt: skip
 
 
 class Trial:
@@ -59,9 +63,10 @@ class Trial:
 
     def __init__(
         self, paths: TrialFolder, spec: TrialSpec, metrics: tuple[str, ...], cache: Path, ranks: Ranks,
-        start: Mapping[str, Path] | None = None, watchdog: Watchdog | None = None,
+        start: Mapping[str, Path] | None = None, watchdog: Watchdog | None = None, sharing: Sharing | None = None,
     ):  # fmt: skip
         self.paths, self.spec, self.metrics, self.ranks = paths, spec, metrics, ranks
+        self.sharing = sharing or Sharing()
         self.watchdog = watchdog or Watchdog()
         self.recipe = Recipe.from_document(spec.recipe)
         self.tiles = Tiles.open(cache)
@@ -97,6 +102,7 @@ class Trial:
                 return self._end(*outcome)
             if self.step in evals:
                 self._evaluate(final=self.step == self.recipe.steps)
+            self._leave_branch()
             if self.step < self.recipe.steps and self.ranks.agree(self.ranks.first and self.paths.stop.exists()):
                 self._save_checkpoint()
                 return self._close()
@@ -113,11 +119,17 @@ class Trial:
             return False
         if self.writer:
             self.writer.attempt = 1 + sum(isinstance(event, Started) for event in before)
-        damaged = self._restore(before)
+        damaged, branch = self._restore(before)
         self._event(Started, world_size=self.ranks.size, threads=self.spec.threads,
-                    device=self._device_name(), versions=versions(), step=self.step, start_up=_age())  # fmt: skip
+                    device=self._device_name(), versions=versions(), step=self.step, start_up=_age(),
+                    taken_over=branch.seconds if branch else 0.0)  # fmt: skip
         for what in damaged:
-            self._event(Warned, step=self.step, message=f"checkpoint: {what}; taken up from update {self.step}")
+            said = f"{branches.RESUMED}{what}; taken up from update {self.step}"
+            self._event(Warned, step=self.step, message=said)
+        if branch:
+            self._take_over(branch)
+        self.left = branches.left(before, self.paths)
+        self._leave_branch()
         return True
 
     # -- what leaves the loop -------------------------------------------------------------------
@@ -229,30 +241,64 @@ class Trial:
         self.watchdog.enter("checkpoint", self.step)
         if not self.ranks.first:
             return
-        state = {
-            "step": self.step, "world_size": self.ranks.size, **self.training.state_dict(),
-            "watch": self.watch.state_dict(),
-        }  # fmt: skip
         self.writer.sync()
-        path, sha = checkpoint.Checkpoints(self.paths.checkpoints).save(self.step, state)
+        path, sha = checkpoint.Checkpoints(self.paths.checkpoints).save(self.step, self._state())
         self._event(Saved, step=self.step, what="checkpoint", path=self._relative(path), sha256=sha)
         self.writer.sync()
         failpoint("checkpoint-told")
 
-    def _restore(self, before: list[Event]) -> tuple[str, ...]:
-        """Take up the newest whole checkpoint; what was damaged, a sentence each. Every rank reads the same file."""
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.step, "world_size": self.ranks.size, **self.training.state_dict(),
+            "watch": self.watch.state_dict(),
+        }  # fmt: skip
+
+    def _restore(self, before: list[Event]) -> tuple[tuple[str, ...], Branch | None]:
+        """Take up the newest whole checkpoint, or else what the trunk has left; what was damaged, a sentence each, and
+        the branch, if it is that. Every rank reads the same file.
+        """
         saved = [event for event in before if isinstance(event, Saved) and event.what == "checkpoint"]
         vouched = {Path(event.path).name: event.sha256 for event in saved}
         found = checkpoint.Checkpoints(self.paths.checkpoints).find(vouched)
-        state = found.state or {"step": 0, "world_size": self.ranks.size}
+        branch = None
+        if self.sharing.trunk and not any(self.ranks.gather(found.state is not None)):
+            mine = {"device": self._device_name(), "versions": versions(), "recipe": self.recipe}
+            branch = branches.find_on_all(self.sharing, self.ranks, **mine)
+        state = found.state or (branch and branch.state) or {"step": 0, "world_size": self.ranks.size}
         if len(steps := set(self.ranks.gather(state["step"]))) > 1:
             raise OSError(f"{self.paths.checkpoints}: ranks found checkpoints of different updates: {sorted(steps)}")
         if state["world_size"] != self.ranks.size:
             raise RuntimeError(f"the checkpoint is of {state['world_size']} ranks, these are {self.ranks.size}")
-        if found.state is not None:
+        if state["step"]:
             self.training.load_state_dict(state)
             self.watch.load_state_dict(state["watch"])
-        return found.damaged
+        return found.damaged, branch
+
+    # -- what is shared with other trials -------------------------------------------------------
+
+    def _leave_branch(self) -> None:
+        """A checkpoint for those that go on from here. What it has behind it is durable in the stream."""
+        if self.step not in self.sharing.leaves or self.step in self.left:
+            return
+        self.watchdog.enter("checkpoint", self.step)
+        if self.ranks.first:
+            self.writer.sync()
+            path = branches.path_of(self.paths, self.step)
+            sha = checkpoint.write(path, self._state())
+            failpoint("branch-saved")
+            self._event(Saved, step=self.step, what="branch", path=self._relative(path), sha256=sha)
+            self.writer.sync()
+        self.left.add(self.step)
+
+    def _take_over(self, branch: Branch) -> None:
+        """Write what the trunk has measured as this trial's own, and a checkpoint: from then on it needs no trunk.
+
+        Killed meanwhile it takes all of it over once more: lines that are there twice say the same.
+        """
+        if self.writer:
+            branch.write(self.paths, self.writer)
+            failpoint("branch-taken")
+        self._save_checkpoint()
 
     def _heard(self, predict: Predict) -> Predict:
         """The predictor, each batch of which the watchdog hears of."""

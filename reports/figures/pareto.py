@@ -21,10 +21,10 @@ def pareto(results: Results, analysis: Analysis, stability: Stability) -> bytes 
 
 
 def cost(results: Results, analysis: Analysis) -> bytes | None:
-    """Quality against hours of training of a finished run; None where no times are known."""
+    """Quality against the hours that a finished run takes by itself; None where no times are known."""
     spent = {}
     for arm in results.arms:
-        seconds = [run.result.seconds for run in results.of(arm.name) if run.done and run.result]
+        seconds = [run.result.seconds_alone for run in results.of(arm.name) if run.done and run.result]
         if seconds and (mean := statistics.fmean(seconds)) > 0:
             spent[arm.name] = mean / 3600
     return _front(results, analysis, spent, "training of one run (hours)")

@@ -35,7 +35,11 @@ def _cost(page: Page) -> str:
     lost = sum(run.result.seconds for run in runs if not run.done) / 3600
     if not hours:
         return ""
-    return f"Training time of all trials: {hours:.3g} h, of which {lost:.3g} h in runs that did not finish."
+    said = f"Training time of all trials: {hours:.3g} h, of which {lost:.3g} h in runs that did not finish."
+    if over := sum(run.result.taken_over for run in runs) / 3600:
+        said += (f" {over:.3g} h more were not spent, as {sum(run.result.taken_over > 0 for run in runs)} runs went on"
+                 " from what another had trained; what a run takes by itself counts them.")  # fmt: skip
+    return said
 
 
 def _code(page: Page) -> str:

@@ -15,7 +15,7 @@ from ablate.records import StudyFolder
 from ablate.sqlite import unsound
 from tests.ablate import drives, studies
 from tests.ablate.test_race import STUDY as RACE
-from tests.trainers.test_faults import WORKERS
+from tests.trainers.test_faults import SHARING, WORKERS
 
 KILLED = -9
 # What the workers' tests kill stands in the driver too: its own writes, and ends that it writes for others.
@@ -97,7 +97,7 @@ def rule(point: str) -> str:
     return f"{point}=kill@{random.Random(point).randint(1, OFTEN.get(point, 1))}"
 
 
-DRIVERS = [point for point in POINTS if point not in WORKERS or point in SHARED]
+DRIVERS = [point for point in POINTS if point not in (*WORKERS, *SHARING) or point in SHARED]
 
 
 @pytest.mark.parametrize("rule", [

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import reports
+from ablate import events as ablate_events
 from ablate.records import Status, TrialResult
 from reports.agreement import agreement
 from reports.findings import FactorEffect, SceneEffect, Stopped, TwinCheck
@@ -444,6 +445,34 @@ def test_hours_of_training_leave_pauses_out():
 
     events = [scored(0, 1, 1), scored(3600, 1, 2), scored(90_000, 2, 3), scored(93_600, 2, 4)]
     assert elapsed(events, "validation") == {1: 0, 2: 1, 3: 1, 4: 2}
+
+
+def test_hours_of_a_run_that_went_on_from_another_begin_with_those_of_the_other():
+    from ablate.events import Measured, Started
+    from reports.streams import elapsed
+
+    def scored(time, step):
+        return Measured(time=time, step=step, images=step, split="validation", values={})
+
+    begun = Started(time=0.0, world_size=1, threads=1, device="", step=2, taken_over=7200.0)
+    events = [begun, scored(1.0, 1), scored(1.0, 2), scored(3600.0, 3), scored(7200.0, 4)]
+    assert elapsed(events, "validation") == {3: 3, 4: 4}
+
+
+def test_what_runs_have_taken_over_from_others_is_said_beside_the_hours(tmp_path):
+    root = study(tmp_path, table({"base": 17.0, "a=1": 18.0, "a=2": 19.0}, 3), tick=60.0)
+    assert "went on from what another had trained" not in markdown(page_of(root))
+    alone = [run.result for run in page_of(root).results.all_runs]
+    for path in sorted(root.glob("trials/*/events.jsonl"))[:2]:
+        first, *rest = ablate_events.read(path)
+        begun = replace(first, step=60, taken_over=1800.0)
+        path.write_text("".join(map(ablate_events.to_line, [begun, *rest])))
+    page = page_of(root)
+    hours = sum(result.seconds for result in alone) / 3600
+    said = f"Training time of all trials: {hours:.3g} h, of which 0 h in runs that did not finish. 1 h more were not spent"
+    assert f"{said}, as 2 runs went on from what another had trained" in markdown(page)
+    longer = {run.trial: run.result.seconds_alone - run.result.seconds for run in page.results.all_runs}
+    assert sorted(longer.values()) == [0] * 7 + [1800.0] * 2
 
 
 def test_the_expected_best_is_that_of_all_draws_with_replacement():

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.resolve import resolve
+from ablate import plan
+from ablate.resolve import identity_document, resolve
 from tests.trainers import tiny
 from trainers import inert
 from trainers.families import DISCRIMINATORS, GENERATORS, LAYOUTS, OBJECTIVES, TERMS
@@ -169,14 +170,31 @@ def test_a_live_setting_is_left_alone():
         assert inert.without_inert(recipe) == (recipe, ())
 
 
-@pytest.mark.parametrize("plain", ["fp32", "batch"])
-def test_what_a_machine_makes_of_a_setting_changes_no_number(data, plain):
-    """As the plan has it: tf32 on a CPU, sync_batch on one rank."""
-    if plain == "fp32":
-        one, two = (tiny.recipe(compute=Compute(precision=name)) for name in ("tf32", "fp32"))
-    else:
-        one, two = (tiny.recipe(norm=name, norm_g=name) for name in ("sync_batch", "batch"))
-    assert one != two and tiny.equal(numbers(one, data), numbers(two, data))
+# What a machine makes of a setting: the note that says so -> the recipe with it, and the one that says it plainly.
+HERE: dict[str, tuple[Recipe, Recipe]] = {
+    "compute.precision tf32 is fp32 on a CPU": (
+        tiny.recipe(compute=Compute(precision="tf32")), tiny.recipe(compute=Compute(precision="fp32"))
+    ),
+    "generator.norm sync_batch is batch on one rank": (tiny.recipe(norm_g="sync_batch"), tiny.recipe(norm_g="batch")),
+    "discriminator.norm sync_batch is batch on one rank": (tiny.recipe(norm="sync_batch"), tiny.recipe(norm="batch")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("note", HERE)
+def test_what_a_machine_makes_of_a_setting_changes_no_number_and_is_said(data, note):
+    stated, plain = HERE[note]
+    computed, notes = plan._as_computed_here(stated, ranks=1, device="cpu")
+    assert notes == [note] and computed == identity_document(plain) != identity_document(stated)
+    assert tiny.equal(numbers(stated, data), numbers(plain, data))
+
+
+def test_every_setting_that_a_machine_changes_has_a_case():
+    """By what the plan's function writes into the document: one statement each, `key` standing for both networks."""
+    tree = ast.walk(ast.parse(inspect.getsource(plan._as_computed_here)))
+    written = {ast.unparse(node.targets[0]) for node in tree if isinstance(node, ast.Assign)
+               and isinstance(node.targets[0], ast.Subscript)}  # fmt: skip
+    assert written == {"document[key]", "document['compute']"}
+    assert {note.split(".")[0] for note in HERE} == {"generator", "discriminator", "compute"}
 
 
 FAMILIES = {"generator": GENERATORS, "discriminator": DISCRIMINATORS, "objective": OBJECTIVES, "data": LAYOUTS}
