@@ -285,6 +285,7 @@ class Driver:
                 f"{_name(running)}: {settlement.why}; resumed {outcome.RESUMES} times; what has run is whole: once that"
                 " is mended, the same command goes on from the last checkpoints"
             )
+        return True
 
     def _silent(self, running: Running) -> Outcome | None:
         """A job whose trial has written its end must be over: what starts it, is stuck."""
