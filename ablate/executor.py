@@ -58,6 +58,9 @@ class Executor(Protocol):
     def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Handle:
         """Start a job whose spec.json lies in `folder`."""
 
+    def wait(self, seconds: float) -> None:
+        """Sleep until a job may have ended, that long at most."""
+
     def close(self) -> None:
         """End everything that was started."""
 
@@ -223,7 +226,6 @@ class LocalExecutor:
         return LocalHandle(launcher)
 
     def wait(self, seconds: float) -> None:
-        """Sleep until a launcher has something to say of its job, that long at most."""
         select.select([launcher.process.stdout for launcher in self._launchers if launcher.busy], [], [], seconds)
 
     def close(self) -> None:

@@ -143,14 +143,15 @@ class Studies:
         return load(studies.write(self.root / "study", text.replace("seeds: 2", f"seeds: {self.trials // 2}")))
 
     def floor(self) -> float:
-        """A folder, a file that takes its place by a rename, and a file that is written and synced; a trial each."""
+        """Folders, and for each trial a file that takes its place by a rename and one that is written and synced."""
         root = self.root / f"floor{next(self._numbers)}"
         root.mkdir()
         began = time.perf_counter()
         for trial in range(self.trials):
+            (root / str(trial)).mkdir()
+        _sync_folder(root)
+        for trial in range(self.trials):
             folder = root / str(trial)
-            folder.mkdir()
-            _sync_folder(root)
             _write(folder / "beside", b"{}" * 1000)
             os.replace(folder / "beside", folder / "spec.json")
             _sync_folder(folder)

@@ -39,7 +39,7 @@ def _ways(points: Points) -> dict[str, Points]:
     ways = {
         "own path": [one for one in points if not one["projected"] and not one["readings"]],
         "with Optuna's storage and MLflow": [one for one in points if one["projected"]],
-        "own path, 50 readings a trial": [one for one in points if one["readings"] and not one["projected"]],
+        "own path, with 50 readings each": [one for one in points if one["readings"] and not one["projected"]],
     }
     return {label: sorted(found, key=lambda one: one["trials"]) for label, found in ways.items() if found}
 
@@ -47,27 +47,41 @@ def _ways(points: Points) -> dict[str, Points]:
 def _driver(left: Axes, right: Axes, points: Points) -> None:
     for (label, found), colour in zip(_ways(points).items(), (BLUE, VERMILION, GREEN), strict=False):
         trials = [one["trials"] for one in found]
-        left.plot(trials, [_milliseconds(one) for one in found], "o-", color=colour, label=label, markersize=3.5)
-        right.plot(trials, [one["after"] for one in found], "o-", color=colour, markersize=3.5)
-    left.set(xscale="log", yscale="log", xlabel="trials of the study", ylabel="driver, ms a trial")
+        right.plot(trials, [one["after"] for one in found], "o-", color=colour, label=label, markersize=3.5)
+        if not found[0]["readings"]:  # the time to write them is the jobs'
+            left.plot(trials, [_milliseconds(one) for one in found], "o-", color=colour, markersize=3.5)
+            left.plot(trials, [_of_processor(one) for one in found], "--", color=colour)
+    left.set(xscale="log", yscale="log", xlabel="trials of the study", ylabel="ms a trial; dashed: of the processor")
     right.set(xscale="log", xlabel="trials of the study", ylabel="driver's memory at the end, MB")
     right.set_ylim(bottom=0)
-    left.legend(frameon=False)
+    right.legend(frameon=False)
 
 
 def _milliseconds(one: Mapping[str, Any]) -> float:
     return 1e3 * (one["planned"] + one["ran"]) / one["trials"]
 
 
+def _of_processor(one: Mapping[str, Any]) -> float:
+    return 1e3 * one["processor"] / one["trials"]
+
+
 def _driver_said(points: Points) -> str:
-    own = _ways(points)["own path"]
+    ways = _ways(points)
+    own = ways.pop("own path")
     fewest, most = own[0], own[-1]
-    each = 1e3 * (most["after"] - fewest["after"]) / (most["trials"] - fewest["trials"])
+    others = [f", {_growth(found):.2g} kB {label.removeprefix('own path, ')}" for label, found in ways.items()]
     return (
         f"Planning, running and folding an empty trial costs the driver {_milliseconds(fewest):.3g} ms in a study of "
-        f"{fewest['trials']} trials and {_milliseconds(most):.3g} ms in one of {most['trials']:,}; each further trial "
-        f"adds {each:.2g} kB to its memory."
+        f"{fewest['trials']} trials and {_milliseconds(most):.3g} ms in one of {most['trials']:,}, of these "
+        f"{_of_processor(fewest):.2g} and {_of_processor(most):.2g} ms of the processor; each further trial "
+        f"adds {_growth(own):.2g} kB to its memory{''.join(others)}."
     )
+
+
+def _growth(found: Points) -> float:
+    """kB of memory a further trial, between the smallest and the largest study."""
+    fewest, most = found[0], found[-1]
+    return 1e3 * (most["after"] - fewest["after"]) / (most["trials"] - fewest["trials"])
 
 
 # -- slots ----------------------------------------------------------------------------------------------------

@@ -19,13 +19,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 STUDY = ROOT / "studies/quick.yaml"
 ALONE = ("resources.ranks=1", "resources.threads=1")
+EVALUATIONS = 4  # of a trial
 LOOK, LOOK_AT_RANKS = 0.1, 1.0  # seconds between looks
 TICK, MB = os.sysconf("SC_CLK_TCK"), 1e6
 
 
 @dataclass(frozen=True)
 class Ran:
-    """A study that ran: its trials an hour, and the driver's share of one core meanwhile, in [0, 1]; MB at most."""
+    """A study that ran: its trials an hour; the driver's share of one core from the first trial's end to the last
+    one's, in [0, 1], as it opens its stores before; MB at most.
+    """
 
     slots: int
     trials: int
@@ -69,7 +72,8 @@ class Watched:
 
 def measure(slots: int, *, seeds: int, updates: int, study: Path = STUDY, sets: Sequence[str] = ()) -> Ran:
     """Run the study anew in a folder of its own. Raises RuntimeError with what it said where it fails."""
-    asked = [*ALONE, f"resources.slots={slots}", f"seeds={seeds}", f"base.budget.generator_updates={updates}", *sets]
+    asked = [*ALONE, f"resources.slots={slots}", f"seeds={seeds}", f"base.budget.generator_updates={updates}",
+             f"base.evaluate.every={max(1, updates // EVALUATIONS)}", *sets]  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
         runs, said = Path(temporary) / "runs", Path(temporary) / "said.txt"
         words = [sys.executable, "-P", "-m", "ablate.cli", "run", str(study), "--runs", str(runs)]
@@ -97,9 +101,10 @@ def _watch(driver: subprocess.Popen, study: Path) -> Watched:
 def _folded(study: Path, watched: Watched, slots: int, updates: int) -> Ran:
     streams = [path.read_text().splitlines() for path in study.glob("trials/*/events.jsonl")]
     began = min(json.loads(lines[0])["time"] for lines in streams)
-    ended = max(json.loads(lines[-1])["time"] for lines in streams)
+    ends = sorted(json.loads(lines[-1])["time"] for lines in streams)
     assert all(json.loads(lines[-1])["status"] == "done" for lines in streams)
-    return Ran(slots, len(streams), updates, ended - began, watched.share(began, ended), watched.driver, watched.rank)
+    share = watched.share(ends[0], ends[-1])
+    return Ran(slots, len(streams), updates, ends[-1] - began, share, watched.driver, watched.rank)
 
 
 def _peak(pid: int) -> float:
