@@ -11,7 +11,7 @@ BENCH ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo quick test test-slow test-long bench bench-gpu lint clean help
+.PHONY: demo quick test test-slow test-long bench bench-scaling bench-gpu lint clean help
 .DELETE_ON_ERROR:
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test-slow  install, run the long loops over real DDP, MLflow and kills"
 	@echo "make test-long  install, run what takes an hour and more: all seeds of all sick GANs"
 	@echo "make bench      install, measure the goals of docs/speed.md (half an hour; BENCH='--only C2,C6' for some)"
+	@echo "make bench-scaling  install, draw how driver, slots and step scale (quarter of an hour; BENCH='--only step')"
 	@echo "make bench-gpu  install, check the step on a CUDA device and time it (under ten minutes)"
 
 $(VENV)/.made:
@@ -55,6 +56,9 @@ test-long: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.goals $(BENCH)
+
+bench-scaling: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.scaling $(BENCH)
 
 bench-gpu: $(VENV)/.installed-test
 	$(BIN)/python -m benchmarks.gpu $(BENCH)

@@ -59,6 +59,12 @@ def tidy(folder: TrialFolder) -> None:
         remove_checkpoints(folder.checkpoints)
 
 
+def tidy_ended(folder: TrialFolder) -> None:
+    """As `tidy`, of a trial whose end the caller has read."""
+    remove_leftovers(folder.root)
+    remove_checkpoints(folder.checkpoints)
+
+
 def remove_checkpoints(folder: Path, keep: Collection[str] = ()) -> None:
     """Remove the generations that are not in `keep`; with none to keep, the manifest goes first."""
     if not keep:

@@ -58,9 +58,9 @@ def _from_trials(plan: Plan, left: list[str], earlier: Earlier, foresight: Modul
 
 
 def _from_timings(plan: Plan, left: list[str], timings: Mapping[str, Timing]) -> dict[str, Any]:
-    trials = per_trial(plan, timings)
-    seconds = {id: timing.seconds(recipe) for id, (timing, recipe) in trials.items() if id in left}
-    margins = [timing.margin(recipe) for id, (timing, recipe) in trials.items() if id in left]
+    trials, chosen = per_trial(plan, timings), set(left)
+    seconds = {id: timing.seconds(recipe) for id, (timing, recipe) in trials.items() if id in chosen}
+    margins = [timing.margin(recipe) for id, (timing, recipe) in trials.items() if id in chosen]
     total, margin = sum(seconds.values()), math.nan if None in margins else sum(margins)
     distinct = list(dict.fromkeys(timings.values()))
     updates = sum(timing.updates for timing in distinct)

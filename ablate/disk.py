@@ -12,7 +12,7 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -112,6 +112,16 @@ def make_folder(path: Path) -> None:
     with naming(path):
         path.mkdir(exist_ok=True)
     sync_folder(path.parent)
+
+
+def make_folders(paths: Sequence[Path]) -> None:
+    """Make folders of one parent, durably: it is synced once for all of them."""
+    parent = paths[0].parent
+    make_folder(parent)
+    for path in paths:
+        with naming(path):
+            path.mkdir(exist_ok=True)
+    sync_folder(parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import statistics
 import sys
 import time
+from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -57,7 +57,7 @@ class Display:
         self._gone = False
         self._running: dict[Cell, _Running] = {}
         self._counts: Counter[Status] = Counter()
-        self._seconds: list[float] = []
+        self._seconds: list[float] = []  # of the trials that ended, in order: their median is asked for often
         self._earlier = 0
 
     def __enter__(self) -> Display:
@@ -96,7 +96,7 @@ class Display:
         """A trial has its outcome."""
         self._counts[result.status] += 1
         if result.seconds > 0:
-            self._seconds.append(result.seconds)
+            insort(self._seconds, result.seconds)
         if self._running.pop(cell, None) is None:
             self._earlier += 1
             return
@@ -114,7 +114,8 @@ class Display:
         """Time until the last trial ends, from the median of those that ended; None before the first one."""
         if not self._seconds:
             return None
-        median = statistics.median(self._seconds)
+        middle = len(self._seconds) // 2
+        median = (self._seconds[middle] + self._seconds[~middle]) / 2
         started = sum(min(self._clock() - running.since, median) for running in self._running.values())
         return max(0.0, (self._total - self._ended()) * median - started) / self._slots
 

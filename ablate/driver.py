@@ -12,12 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from ablate import outcome, race, racing, startfiles
-from ablate.artifacts import remove_checkpoints, tidy
+from ablate.artifacts import remove_checkpoints, tidy_ended
 from ablate.attempts import Attempts
 from ablate.branching import Branching, for_worker
+from ablate.disk import make_folders
 from ablate.events import Ended, Event, EventReader, Measured, Saved
 from ablate.executor import Executor, Handle, Outcome
 from ablate.failpoints import failpoint
@@ -31,7 +33,8 @@ from ablate.records import Cell, Status, StudyFolder, TrialResult, TrialSpec, wr
 from ablate.referencing import score_references
 from ablate.searching import grow, worth_of_failures
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.2  # between turns of the loop, unless a job ends
+AHEAD = 64  # trials whose folders are made at once
 GRACE_SECONDS = 60  # for running trials to reach a boundary and checkpoint after Ctrl-C
 SILENCE_SECONDS = 60  # for the executor to say that a job is over whose trial has written its end
 
@@ -74,6 +77,7 @@ class Driver:
         self.looks: tuple[Look, ...] = race.looks_of(self.folder)
         self.pruning = Pruning.of(self.plan)
         self.ran = False  # whether a trial was started
+        self.made: set[str] = set()  # trials whose folders are durably there
         self.running: list[Running] = []
         self.branching = Branching(self.folder, self.plan.branches)
         self.attempts = Attempts()
@@ -133,14 +137,14 @@ class Driver:
                 self.waiting.appendleft(id)
             while not self.interrupt.count and self.executor.free() and (id := self._next()):
                 self._start(id)
-            for running in list(self.running):
-                self._advance(running)
+            ended = [running for running in list(self.running) if self._advance(running)]
             if self.interrupt.count and asked_to_stop is None:
                 asked_to_stop = self.clock()
                 self._ask_to_stop()
             if asked_to_stop is not None and self.clock() - asked_to_stop > GRACE_SECONDS:
                 return
-            self.sleep(POLL_SECONDS)
+            if not ended:  # else there is a place for the next trial
+                self.sleep(POLL_SECONDS)
 
     def _left(self) -> bool:
         """Whether there is anything to start, now or later."""
@@ -178,6 +182,8 @@ class Driver:
 
         One of those that they wait for runs, rests or stands in the queue itself: it is there earlier.
         """
+        if not self.branching.found:
+            return self.waiting.popleft()
         unfinished = {*self.waiting, *self.attempts.resting, *(running.spec.id for running in self.running)}
         found = next((id for id in self.waiting if not self.branching.awaited(id, unfinished)), None)
         if found is not None:
@@ -238,6 +244,7 @@ class Driver:
 
     def _start(self, id: str) -> None:
         spec, folder = self.plan.specs[id], self.folder.trial(id)
+        self._make_folder(id)
         self._write_spec(spec, folder.spec)
         evict(folder.log)
         outcome.clear(folder)
@@ -252,6 +259,13 @@ class Driver:
             self.tracking.begin(cell, spec)
         self.display.started(cells[0], self.plan.arm(cells[0].arm).generator_updates)
 
+    def _make_folder(self, id: str) -> None:
+        """The trial's folder and those of the trials after it: a sync for each would be a quarter of its overhead."""
+        if id not in self.made:
+            ids = (id, *islice(self.waiting, AHEAD - 1))
+            make_folders([self.folder.trial(each).root for each in ids])
+            self.made.update(ids)
+
     def _write_spec(self, spec: TrialSpec, path: Path) -> None:
         """Written once: a trial that is taken up again finds the same bytes."""
         if not path.exists():
@@ -263,12 +277,13 @@ class Driver:
             write_atomically(path, json.dumps(document, indent=1))
             failpoint("spec-written")
 
-    def _advance(self, running: Running) -> None:
+    def _advance(self, running: Running) -> bool:
+        """Follow a trial; whether its job has ended."""
         ended = running.handle.poll()  # before reading: what was written by then is read below
         self._follow(running)
         ended = ended or self._silent(running)
         if ended is None:
-            return
+            return False
         self.running.remove(running)
         id, folder = running.spec.id, self.folder.trial(running.spec.id)
         settlement = outcome.settle(id, folder, ended, attempts=self.attempts.of(id))
@@ -283,13 +298,14 @@ class Driver:
         elif settlement.next is Next.stop:
             self._tell(running, outcome.record_stop(id, folder, settlement.why))
         elif settlement.next is Next.settled:
-            tidy(folder)  # a worker may have been killed before it did
-            self._tell(running, outcome.finished(id, folder))
+            tidy_ended(folder)  # a worker may have been killed before it did
+            self._tell(running, settlement.result)
         elif settlement.next is Next.halt:
             raise CannotGoOn(
                 f"{_name(running)}: {settlement.why}; resumed {outcome.RESUMES} times; what has run is whole: once that"
                 " is mended, the same command goes on from the last checkpoints"
             )
+        return True
 
     def _silent(self, running: Running) -> Outcome | None:
         """A job whose trial has written its end must be over: what starts it, is stuck."""

@@ -37,7 +37,7 @@ class Earlier:
 
 def of_this_study(plan: Plan, runs: Path) -> Earlier:
     """The plan's own trials that have ended, if any."""
-    arms = [arm.name for arm in plan.compared]
+    arms = {arm.name for arm in plan.compared}
     cells = [(cell.arm, cell.seed, cell.trial) for cell in plan.cells if cell.arm in arms]
     return _read(StudyFolder(runs, plan.study.name), cells, "this study")
 

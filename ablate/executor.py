@@ -58,6 +58,9 @@ class Executor(Protocol):
     def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Handle:
         """Start a job whose spec.json lies in `folder`."""
 
+    def wait(self, seconds: float) -> None:
+        """Sleep until a job may have ended, that long at most."""
+
     def close(self) -> None:
         """End everything that was started."""
 
@@ -75,6 +78,7 @@ class Stuck:
     frozen: float = 0.0
     deserted: float = 0.0
     _last: float | None = None
+    _rank: int | None = None  # one that was found
 
     def look(self) -> bool:
         now = self.clock()
@@ -83,9 +87,15 @@ class Stuck:
         passed = 0.0 if self._last is None else min(now - self._last, 2 * LOOK_SECONDS)
         self._last = now
         self.frozen = self.frozen + passed if processes.state(self.pid) in processes.STOPPED else 0.0
-        there = self.log is None or any(processes.speaking_into(self.log))
-        self.deserted = 0.0 if there else self.deserted + passed
+        self.deserted = 0.0 if self._there() else self.deserted + passed
         return self.frozen > FROZEN_SECONDS or self.deserted > DESERTED_SECONDS
+
+    def _there(self) -> bool:
+        """Whether the job has a rank: the one of the last look, or any."""
+        if self.log is None or (self._rank is not None and processes.speaks_into(self._rank, self.log)):
+            return True
+        self._rank = next(processes.speaking_into(self.log), None)
+        return self._rank is not None
 
 
 class Launcher:
@@ -214,6 +224,9 @@ class LocalExecutor:
         launcher = next(launcher for launcher in self._launchers if not launcher.busy)
         launcher.send({"kind": kind, "folder": str(folder.resolve()), "ranks": ranks, "threads": threads})
         return LocalHandle(launcher)
+
+    def wait(self, seconds: float) -> None:
+        select.select([launcher.process.stdout for launcher in self._launchers if launcher.busy], [], [], seconds)
 
     def close(self) -> None:
         for launcher in self._launchers:

@@ -87,8 +87,8 @@ class Ledger:
         except (LedgerError, DiskFull):
             return False
 
-    def reconcile(self, cells: Sequence[Cell]) -> None:
-        """Queue every cell that has no record yet, in the order given.
+    def reconcile(self, cells: Sequence[Cell], *, most: int | None = None) -> None:
+        """Queue every cell that has no record yet, in the order given; `most` of them at most.
 
         A ledger of another plan (other factors, metric, cells or trial ids) is emptied first: finished
         outcomes then have to be told again from the folders.
@@ -97,9 +97,8 @@ class Ledger:
             if not self._belongs_to(cells):
                 self._empty()
             self._index()  # a call that broke off may have queued some
-            for cell in cells:
-                if key(cell) not in self._numbers:
-                    self._enqueue(cell)
+            for cell in [cell for cell in cells if key(cell) not in self._numbers][:most]:
+                self._enqueue(cell)
             self._index()
 
     def add(self, arm: Arm, sampled: Values) -> None:
@@ -113,9 +112,8 @@ class Ledger:
 
         A cell whose failure was told before is being retried.
         """
-        self.retry(cell)
         with self._readable():
-            return self._begin(cell).trial.number
+            return self._begin(cell, self._retried(cell)).trial.number
 
     def report(self, cell: Cell, step: int, value: float) -> None:
         """Record an intermediate value of the primary metric; once per step, finite values only."""
@@ -129,13 +127,12 @@ class Ledger:
 
     def finish(self, cell: Cell, result: TrialResult) -> None:
         """Tell the cell's outcome; one told before stands, but for a failure that a retry has overcome."""
-        if result.status is not Status.failed:
-            self.retry(cell)
         with self._readable():
-            if self._record(cell).state.is_finished():
+            record = self._record(cell) if result.status is Status.failed else self._retried(cell)
+            if record.state.is_finished():
                 self._running.pop(key(cell), None)
                 return
-            running = self._begin(cell)
+            running = self._begin(cell, record)
             for step, _, value in result.curves.get((self._split, self._metric), ()):
                 self.report(cell, step, value)
             for name, fact in _facts(result).items():
@@ -146,23 +143,28 @@ class Ledger:
 
     def retry(self, cell: Cell) -> None:
         """Queue a further record for a cell that failed, marked `retry_of`; nothing where one is open."""
-        from optuna.trial import TrialState
-
         with self._readable():
-            self._index()
-            record = self._record(cell)
-            if record.state is TrialState.FAIL and record.user_attrs.get("status") == Status.failed:
-                self._running.pop(key(cell), None)
-                self._enqueue(cell, retry_of=record.number)
-                self._index()
+            self._retried(cell)
 
-    def _begin(self, cell: Cell) -> _Running:
+    def _retried(self, cell: Cell) -> optuna.trial.FrozenTrial:
+        """The cell's record; of one that failed, the further one."""
+        if _is_of_a_failure(self._record(cell)):
+            self._index()  # a call that broke off may have queued it
+        record = self._record(cell)
+        if not _is_of_a_failure(record):
+            return record
+        self._running.pop(key(cell), None)
+        self._enqueue(cell, retry_of=record.number)
+        self._index()
+        return self._record(cell)
+
+    def _begin(self, cell: Cell, record: optuna.trial.FrozenTrial | None = None) -> _Running:
         from optuna.trial import Trial, TrialState
 
         if key(cell) in self._running:
             return self._running[key(cell)]
-        record = self._record(cell)
-        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, record.number)
+        record = record or self._record(cell)
+        trial_id = self._id_of(cell)
         if record.state is TrialState.WAITING:
             self._storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         trial = Trial(self._study, trial_id)
@@ -213,7 +215,8 @@ class Ledger:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         made_whole(self._path, lambda beside: optuna.storages.RDBStorage(beside).engine.dispose())
         patient = {"connect_args": {"timeout": LOCKED_SECONDS}}
-        self._storage = optuna.storages.RDBStorage(f"sqlite:///{self._path}", engine_kwargs=patient)
+        store = optuna.storages.RDBStorage(f"sqlite:///{self._path}", engine_kwargs=patient)
+        self._storage = optuna.storages.get_storage(store)  # which remembers ids, and what has ended
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=self._name,
@@ -261,8 +264,20 @@ class Ledger:
         records = self._study.get_trials(deepcopy=False)
         self._numbers = {record.user_attrs["cell"]: record.number for record in records}
 
+    def _id_of(self, cell: Cell) -> int:
+        if key(cell) not in self._numbers:
+            self._index()
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, self._numbers[key(cell)])
+
     def _record(self, cell: Cell) -> optuna.trial.FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[self._numbers[key(cell)]]
+        """Read by itself: with all others, a study's records would take the square of their number."""
+        return self._storage.get_trial(self._id_of(cell))
+
+
+def _is_of_a_failure(record: optuna.trial.FrozenTrial) -> bool:
+    from optuna.trial import TrialState
+
+    return record.state is TrialState.FAIL and record.user_attrs.get("status") == Status.failed
 
 
 def suggest(trial: optuna.Trial, name: str, one: BaseDistribution) -> Any:

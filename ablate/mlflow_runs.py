@@ -32,6 +32,7 @@ PARENT = ""  # where the parent stands among the runs by cell
 OPEN = ("RUNNING", "SCHEDULED")
 PICTURE = "samples"
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # limits of MLflow's API
+PAGE = 100  # runs asked for at once: MLflow takes some 160 kB for each meanwhile
 log = logging.getLogger(__name__)
 
 
@@ -41,6 +42,7 @@ class _Sent:
 
     begun: bool = False  # RUNNING, with all parameters
     offset: int = 0  # bytes of the cell's stream that have been sent
+    held: Mapping[str, float] = field(default_factory=dict)  # metrics that the run had when it was opened
     values: set[tuple[str, int, str]] = field(default_factory=set)  # split, step, key
     skipped: set[str] = field(default_factory=set)  # names with values that are not finite
     last: int | None = None  # time of the last event, ms
@@ -136,14 +138,16 @@ class MlflowRuns:
         if run:
             self._client.update_run(run.info.run_id, status="RUNNING")
             self._client.set_tag(run.info.run_id, "ablate.status", "running")
+            run = self._client.get_run(run.info.run_id)
         else:
             tags = {"ablate.cell": key(cell), "ablate.trial": cell.trial, "ablate.arm": cell.arm}
             tags |= {"ablate.seed": str(cell.seed), "ablate.status": "running"}
             tags["mlflow.parentRunId"] = self._parent().info.run_id
             self._create(key(cell), f"{cell.arm} · seed {cell.seed}", tags, at)
-        self._describe(cell, spec)
+        self._describe(cell, spec, present=run.data.params if run else {})
         self._refresh(key(cell))
-        self._sent_of(key(cell)).begun = True
+        sent = self._sent_of(key(cell))
+        sent.begun, sent.held = True, run.data.metrics if run else {}
 
     def follow(self, cell: Cell, events: Iterable[Event]) -> None:
         """Send what the events of a begun cell hold; after a start of the driver, from the first event on."""
@@ -235,8 +239,9 @@ class MlflowRuns:
         """
         runs, token, own = [], None, f"tags.`ablate.uid` = '{self._uid}'"
         while token is None or token:
-            page = self._client.search_runs([self._experiment], own, max_results=1000, page_token=token)
-            runs, token = runs + list(page), page.token or ""
+            page = self._client.search_runs([self._experiment], own, max_results=PAGE, page_token=token)
+            runs.extend(map(_outline, page))
+            token = page.token or ""
         self._runs = {}
         for run in sorted(runs, key=self._worth_keeping):
             cell = run.data.tags.get("ablate.cell", PARENT)
@@ -265,12 +270,12 @@ class MlflowRuns:
         self._settle()
         if cell not in self._runs:
             self._unsure = True
-            self._runs[cell] = self._client.create_run(
+            self._runs[cell] = _outline(self._client.create_run(
                 self._experiment,
                 run_name=name,
                 start_time=milliseconds(self._clock() if at is None else at),
                 tags={"ablate.study": self._folder.name, "ablate.uid": self._uid, **tags},
-            )
+            ))  # fmt: skip
             self._unsure = False
             failpoint("run-created")
 
@@ -280,7 +285,7 @@ class MlflowRuns:
             self._load()
 
     def _refresh(self, cell: str) -> None:
-        self._runs[cell] = self._client.get_run(self._run_id(cell))
+        self._runs[cell] = _outline(self._client.get_run(self._run_id(cell)))
 
     def _run_id(self, cell: str) -> str:
         return self._runs[cell].info.run_id
@@ -291,12 +296,12 @@ class MlflowRuns:
     def _forget(self, cell: str) -> None:
         self._sent.pop(self._run_id(cell), None)
 
-    def _describe(self, cell: Cell, spec: TrialSpec) -> None:
+    def _describe(self, cell: Cell, spec: TrialSpec, *, present: Mapping[str, str]) -> None:
         """Log the parameters that the run lacks (one logged twice with another value raises)."""
         from mlflow.entities import Param
         from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
-        run_id, present = self._run_id(key(cell)), self._runs[key(cell)].data.params
+        run_id = self._run_id(key(cell))
         changes = self._arms[cell.arm].changes
         levels = {factor: changes.get(factor, names[0]) for factor, names in self._factors.items()}
         stated = parameters(cell, spec, levels)
@@ -326,7 +331,7 @@ class MlflowRuns:
         """Final scores, without those the run held when it was opened: they may carry another time."""
         from mlflow.entities import Metric
 
-        present = self._runs[cell].data.metrics
+        present = self._sent_of(cell).held
         scores = {name: value for name, value in result.scores.items() if math.isfinite(value)}
         scores["seconds"] = result.seconds
         fresh = [Metric(name, value, at, result.steps) for name, value in scores.items() if present.get(name) != value]
@@ -362,6 +367,13 @@ class MlflowRuns:
             get_artifact_repository(run.artifact_uri, tracking_uri=self._uri).delete_artifacts(path)
         except Exception as error:  # not every store can, and there may be nothing to delete
             log.debug("%s stays in the store: %s", path, type(error).__name__)
+
+
+def _outline(run: Run) -> Run:
+    """The run without its parameters and metrics, which would be most of the memory that a study's runs take."""
+    from mlflow.entities import Run, RunData, RunTag
+
+    return Run(run.info, RunData(tags=[RunTag(name, text) for name, text in run.data.tags.items()]))
 
 
 def _is_of(run: Run, cell: Cell) -> bool:

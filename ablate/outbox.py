@@ -7,11 +7,12 @@ that a day without the store costs the memory of a few hints, and whatever is gi
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NEWS_SECONDS = 60
 log = logging.getLogger(__name__)
@@ -34,12 +35,14 @@ class _Call:
     what: str
     make: Callable[[], None]
     otherwise: Callable[[], None] | None
+    due: float  # when it may rest no longer, on the monotonic clock
 
 
 class Outbox:
     """A queue of calls, all of which may be repeated; `put` takes no longer than a moment, whatever the store does.
 
-    A call under a key that still waits takes its place, so that no more waits than there are keys. `answers` says
+    A call under a key that still waits takes its place, so that no more waits than there are keys. One that may rest
+    gives others under its key the time to do so; it rests no longer once anything else is due. `answers` says
     whether the store is there at all, which tells an outage from a call that it refuses; `words` puts a failure of
     a call (what it was, the error) into a sentence that may be shown.
     """
@@ -74,11 +77,16 @@ class Outbox:
         """Why something has not arrived; None while all is well."""
         return self._late or self._trouble or next(iter(self._refused.values()), None)
 
-    def put(self, key: Hashable, what: str, call: Callable[[], None], *, otherwise: Callable[[], None] | None = None
-            ) -> None:  # fmt: skip
-        """Have the call carried out; `what` names it for people. `otherwise` is tried once where it is refused."""
+    def put(self, key: Hashable, what: str, call: Callable[[], None], *, otherwise: Callable[[], None] | None = None,
+            rest: float = 0.0) -> None:  # fmt: skip
+        """Have the call carried out, after `rest` seconds at most if nothing else is at work; `what` names it for
+        people. `otherwise` is tried once where it is refused.
+        """
+        due = time.monotonic() + rest
         with self._changed:
-            self._waiting[key] = _Call(what, call, otherwise)
+            if key in self._waiting:
+                due = min(due, self._waiting[key].due)
+            self._waiting[key] = _Call(what, call, otherwise, due)
             self._changed.notify_all()
 
     def forgive(self, key: Hashable) -> None:
@@ -86,8 +94,10 @@ class Outbox:
         self._refused.pop(key, None)
 
     def flush(self, limit: float) -> bool:
-        """Whether nothing waits any more, after `limit` seconds at most."""
+        """Whether nothing waits any more, after `limit` seconds at most; what rests is carried out now."""
         with self._changed:
+            self._waiting.update({key: replace(call, due=0.0) for key, call in self._waiting.items()})
+            self._changed.notify_all()
             return self._changed.wait_for(lambda: not self._waiting and not self._busy, limit)
 
     def close(self, limit: float = 30.0, most: float = 600.0) -> None:
@@ -108,10 +118,9 @@ class Outbox:
     def _work(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._given_up.is_set())
+                key = self._next()
                 if self._given_up.is_set():
                     return
-                key = next(iter(self._waiting))
                 call = self._waiting.pop(key)
                 self._busy = True
             try:
@@ -120,6 +129,15 @@ class Outbox:
                 with self._changed:
                     self._busy = False
                     self._changed.notify_all()
+
+    def _next(self) -> Hashable:
+        """The key of the first call, as soon as any call is due; anything once all is given up."""
+        while not self._given_up.is_set():
+            due = min((call.due for call in self._waiting.values()), default=math.inf)
+            if due <= time.monotonic() or (self._waiting and self._closing.is_set()):
+                return next(iter(self._waiting))
+            self._changed.wait(None if due == math.inf else due - time.monotonic())
+        return None
 
     def _carry_out(self, key: Hashable, call: _Call) -> None:
         """Try until it works, the store refuses it for good, or nobody waits any more."""

@@ -34,6 +34,7 @@ class Next(StrEnum):
 class Settlement:
     next: Next
     why: str = ""
+    result: TrialResult | None = None  # of one that is settled
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def settle(id: str, folder: TrialFolder, outcome: Outcome, *, attempts: int) -> 
 
     The reason of a failure begins with its kind: `arm:` (an outcome like diverged), `data:` or `machine:`.
     """
-    if finished(id, folder) is not None:
-        return Settlement(Next.settled)
+    if result := finished(id, folder):
+        return Settlement(Next.settled, result=result)
     if why := stop_reason(folder):
         return Settlement(Next.stop, why)
     if outcome.clean and folder.stop.exists():
@@ -73,8 +74,11 @@ def settle(id: str, folder: TrialFolder, outcome: Outcome, *, attempts: int) -> 
 
 
 def finished(id: str, folder: TrialFolder) -> TrialResult | None:
-    """The trial's result if its end is on disk, else None."""
-    stream = events.read(folder.events)
+    """The trial's result if its end is on disk, else None.
+
+    Without the curves of its training: whoever holds the results of thousands of trials has no room for them.
+    """
+    stream = events.read(folder.events, train=())
     if any(isinstance(event, events.Ended) for event in stream):
         return events.fold(id, stream)
     return None
@@ -135,7 +139,7 @@ def _record(id: str, folder: TrialFolder, status: Status, why: str) -> TrialResu
     writer.close()
     failpoint("failure-recorded")
     tidy(folder)
-    return events.fold(id, events.read(folder.events))
+    return finished(id, folder)
 
 
 def put_aside(folder: TrialFolder) -> None:

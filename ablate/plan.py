@@ -124,10 +124,14 @@ class Plan:
 
     @cached_property
     def _cells(self) -> dict[str, tuple[Cell, ...]]:
-        found: dict[str, tuple[Cell, ...]] = {}
+        found: dict[str, list[Cell]] = {}
         for cell in self.cells:
-            found[cell.trial] = (*found.get(cell.trial, ()), cell)
-        return found
+            found.setdefault(cell.trial, []).append(cell)
+        return {trial: tuple(cells) for trial, cells in found.items()}
+
+    @cached_property
+    def _arms(self) -> dict[str, PlannedArm]:
+        return {arm.name: arm for arm in self.arms}
 
     def cells_of(self, trial: str) -> tuple[Cell, ...]:
         return self._cells[trial]
@@ -136,10 +140,11 @@ class Plan:
     def compared(self) -> tuple[PlannedArm, ...]:
         """Distinct recipes, the base first: arms without their aliases and without the A/A twin."""
         owners = {cell.trial: cell.arm for cell in reversed(self.cells)}
-        return tuple(arm for arm in self.arms if not arm.twin_of and arm.name in owners.values())
+        owning = set(owners.values())
+        return tuple(arm for arm in self.arms if not arm.twin_of and arm.name in owning)
 
     def arm(self, name: str) -> PlannedArm:
-        return next(arm for arm in self.arms if arm.name == name)
+        return self._arms[name]
 
     def to_json(self) -> dict[str, Any]:
         """What plan.json holds. `hash` covers what is run and how it is compared; wording does not change it."""

@@ -121,7 +121,8 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
                 with Display(
                     total, metric=plan.study.metric.name, split=plan.study.metric.split, slots=plan.slots
                 ) as display:
-                    driver = Driver(plan, folder, executor, ledger, tracking, display, judge, interrupt, retry_failed)
+                    driver = Driver(plan, folder, executor, ledger, tracking, display, judge, interrupt, retry_failed,
+                                    sleep=executor.wait)  # fmt: skip
                     results, plan = driver.run(), driver.plan
                 interrupt.patient = True  # what is left takes seconds
                 executor.close()

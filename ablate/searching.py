@@ -8,7 +8,7 @@ from typing import Any
 
 from ablate.plan import Plan, PlannedArm, metric_facts
 from ablate.problems import Problem, StudyError
-from ablate.records import Status, TrialResult
+from ablate.records import Cell, Status, TrialResult
 from ablate.searchdraw import Draw, State, Tried, draw
 from ablate.searchplan import Infeasible, arm_of, grown
 
@@ -37,13 +37,17 @@ def grow(plan: Plan, results: Results, worth: Worth) -> Plan:
 
 def tried(plan: Plan, results: Results, worth: Worth) -> list[Tried]:
     """The sampled arms in the order of their draws, as a sampler sees them."""
-    return [_tried(plan, arm, results, worth) for arm in plan.drawn]
-
-
-def _tried(plan: Plan, arm: PlannedArm, results: Results, worth: Worth) -> Tried:
-    search, race = plan.study.search, plan.study.race
+    race = plan.study.race
     until = plan.study.seeds[: race.looks[0]] if race else plan.study.seeds
-    cells = [cell for cell in plan.cells if cell.arm == arm.name and cell.seed in until]
+    cells: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        if cell.seed in until:
+            cells.setdefault(cell.arm, []).append(cell)
+    return [_tried(plan, arm, cells[arm.name], results, worth) for arm in plan.drawn]
+
+
+def _tried(plan: Plan, arm: PlannedArm, cells: list[Cell], results: Results, worth: Worth) -> Tried:
+    search = plan.study.search
     if any(cell.trial not in results for cell in cells):
         return Tried(arm.sampled, arm.marks)
     ended = [results[cell.trial] for cell in cells]

@@ -62,10 +62,11 @@ def _at(document: Any, path: tuple[str, ...]) -> Any:
 
 def grown(plan: Plan, arms: Iterable[PlannedArm], refused: Iterable[Mapping[str, Any]] = ()) -> Plan:
     """The plan with further arms and their cells, and with what was drawn in vain on the way to them."""
-    everyone = (*plan.arms, *arms)
+    everyone, names = (*plan.arms, *arms), {arm.name for arm in plan.arms}
+    known = {(cell.arm, cell.seed): plan.specs[cell.trial] for cell in plan.cells if cell.arm in names}
     data, specs, cells = plan.specs[plan.cells[0].trial].data, {}, []
     for arm, seed in _order(plan, everyone):
-        spec = spec_of(plan.study, arm, seed, device=plan.device, data=data)
+        spec = known.get((arm.name, seed)) or spec_of(plan.study, arm, seed, device=plan.device, data=data)
         specs.setdefault(spec.id, spec)
         cells.append(Cell(arm.name, seed, spec.id))
     return replace(plan, arms=everyone, cells=tuple(cells), specs=specs, refused=(*plan.refused, *refused))

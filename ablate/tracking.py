@@ -19,6 +19,7 @@ from ablate.records import Arm, Cell, StudyFolder, TrialResult, TrialSpec
 from ablate.sqlite import FULL
 
 SERVER_SECONDS, FILE_SECONDS = 30.0, 90.0  # to wait at the end for a store that is away
+FOLLOW_SECONDS = 20.0  # that news of a running trial wait for more: told line by line, they take 3 % of a core a trial
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Tracking:
     def follow(self, cell: Cell) -> None:
         """A begun cell's folder holds new events."""
         if self._runs:
-            self._tell(self._cells[key(cell)])
+            self._tell(self._cells[key(cell)], rest=FOLLOW_SECONDS)
 
     def end(self, cell: Cell, result: TrialResult) -> None:
         """The outcome of a begun cell; its folder holds all that led to it."""
@@ -127,13 +128,13 @@ class Tracking:
             patient = FILE_SECONDS if self._uri.startswith("sqlite:") else SERVER_SECONDS
             self._outbox.close(patient if limit is None else limit, most)
 
-    def _tell(self, told: _Told) -> None:
+    def _tell(self, told: _Told, *, rest: float = 0.0) -> None:
         """Only the cell's name waits: what there is to say is looked up when its turn has come."""
         if self._runs:
             name = key(told.cell)
             self._cells[name] = told
             otherwise = partial(self._end_at_least, name)
-            self._outbox.put(("cell", name), f"run {name}", partial(self._mirror, name), otherwise=otherwise)
+            self._outbox.put(("cell", name), f"run {name}", partial(self._mirror, name), otherwise=otherwise, rest=rest)
 
     def _mirror(self, name: str) -> None:
         told = self._cells[name]

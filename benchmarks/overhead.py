@@ -17,11 +17,16 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from benchmarks.paired import Row, ratios, take_turns
 
+if TYPE_CHECKING:
+    from ablate.plan import Plan
+
 GOAL = 5.0  # ms
 TRIALS = 20
+READING = {f"health/number{at}": 0.123456789 + at for at in range(30)}  # about what a reading of pix2pix holds
 
 
 def measure(*, pairs: int, quick: bool) -> list[Row]:
@@ -59,8 +64,9 @@ class Over:
 
 @dataclass
 class Empty:
-    """Jobs that write a durable beginning and end, and are over."""
+    """Jobs that write a durable beginning and end, and so many readings of training in between, and are over."""
 
+    readings: int = 0
     handles: list[Over] = field(default_factory=list)
 
     def free(self) -> int:
@@ -71,11 +77,39 @@ class Empty:
 
         writer = EventWriter(folder / "events.jsonl")
         writer.append(Started, world_size=ranks, threads=threads, device="cpu")
+        for step in range(1, self.readings + 1):
+            writer.append(Measured, step=step, images=step, split="train", values=READING)
         writer.append(Measured, step=1, images=1, split="validation", values={"gmsd": 0.1, "psnr": 20.0, "mae": 0.1})
         writer.append(Ended, step=1, images=1, status="done")
         writer.close()  # makes it durable
         self.handles.append(Over())
         return self.handles[-1]
+
+
+def run_with(plan: Plan, runs: Path, executor: Empty, *, projected: bool) -> tuple[float, float]:
+    """Seconds to write a plan and run it to its last outcome; seconds more until both stores had been told."""
+    from ablate.driver import Driver
+    from ablate.projections import open_projections
+    from ablate.records import StudyFolder
+    from ablate.run import write_plan
+    from reports.race import leaving
+    from tests.ablate.fakes import Silent
+
+    folder = StudyFolder(runs, plan.study.name)
+    began = time.perf_counter()
+    write_plan(plan, folder)
+    written = time.perf_counter() - began
+    with ExitStack() as stack:
+        ledger = tracking = Silent()
+        if projected:
+            stores = open_projections(plan.to_json(), plan.study.tracking.mlflow, folder)
+            ledger, tracking = stack.enter_context(stores)
+        driver = Driver(plan, folder, executor, ledger, tracking, Silent(), leaving, sleep=lambda seconds: None)
+        began = time.perf_counter()
+        results = driver.run()
+        ran = time.perf_counter() - began
+        assert len(results) == len(plan.specs) and all(result.scores for result in results.values())
+    return written + ran, time.perf_counter() - began - ran
 
 
 class Studies:
@@ -85,40 +119,21 @@ class Studies:
         self.root, self.trials, self._numbers = root, trials, count()
 
     def own(self) -> float:
-        from tests.ablate.fakes import Silent
-
-        return self._timed(lambda plan, folder: (Silent(), Silent()))
+        return self._timed(projected=False)
 
     def projected(self) -> float:
         """With both stores open; opening and closing them, once a study, is not counted."""
-        from ablate.projections import open_projections
+        return self._timed(projected=True)
 
-        with ExitStack() as stack:
-            return self._timed(lambda plan, folder: stack.enter_context(
-                open_projections(plan.to_json(), plan.study.tracking.mlflow, folder)
-            ))  # fmt: skip
-
-    def _timed(self, projections) -> float:
-        from ablate.driver import Driver
+    def _timed(self, *, projected: bool) -> float:
         from ablate.plan import make_plan
-        from ablate.records import StudyFolder
-        from ablate.run import write_plan
-        from reports.race import leaving
-        from tests.ablate.fakes import Silent
 
         study = self._study()
-        folder = StudyFolder(self.root / "runs", study.name)
         began = time.perf_counter()
         plan = make_plan(study)
-        write_plan(plan, folder)
         planned = time.perf_counter() - began
-        ledger, tracking = projections(plan, folder)
-        driver = Driver(plan, folder, Empty(), ledger, tracking, Silent(), leaving, sleep=lambda seconds: None)
-        began = time.perf_counter()
-        results = driver.run()
-        seconds = planned + time.perf_counter() - began
-        assert len(results) == self.trials and all(result.scores for result in results.values())
-        return seconds / self.trials
+        ran, _ = run_with(plan, self.root / "runs", Empty(), projected=projected)
+        return (planned + ran) / self.trials
 
     def _study(self):
         from ablate.study import load
@@ -128,14 +143,15 @@ class Studies:
         return load(studies.write(self.root / "study", text.replace("seeds: 2", f"seeds: {self.trials // 2}")))
 
     def floor(self) -> float:
-        """A folder, a file that takes its place by a rename, and a file that is written and synced; a trial each."""
+        """Folders, and for each trial a file that takes its place by a rename and one that is written and synced."""
         root = self.root / f"floor{next(self._numbers)}"
         root.mkdir()
         began = time.perf_counter()
         for trial in range(self.trials):
+            (root / str(trial)).mkdir()
+        _sync_folder(root)
+        for trial in range(self.trials):
             folder = root / str(trial)
-            folder.mkdir()
-            _sync_folder(root)
             _write(folder / "beside", b"{}" * 1000)
             os.replace(folder / "beside", folder / "spec.json")
             _sync_folder(folder)

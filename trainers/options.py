@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Annotated, Any, get_type_hints
 
 
@@ -51,11 +52,12 @@ Fraction = Annotated[float, Bounds(low=0, high=1)]
 Path = Annotated[str, Place()]
 
 
-def places(cls: type) -> list[str]:
+@cache
+def places(cls: type) -> tuple[str, ...]:
     """Names of the options of `cls` that name a file or folder."""
     hints = get_type_hints(cls, include_extras=True)
-    return [
+    return tuple(
         field.name
         for field in fields(cls)
         if any(isinstance(mark, Place) for mark in getattr(hints[field.name], "__metadata__", ()))
-    ]
+    )

@@ -120,6 +120,14 @@ def test_an_outcome_is_told_again_to_whoever_asks_again_whatever_runs_meanwhile(
     assert (first.poll(), first.poll(), later.poll()) == (told, told, failed)
 
 
+def test_whoever_waits_is_woken_when_a_job_ends(shared, tmp_path):
+    handle, began = begin(shared, trial(tmp_path)), time.monotonic()
+    while handle.poll() is None:
+        shared.wait(PATIENCE)
+    assert handle.poll().clean and time.monotonic() - began < PATIENCE
+    shared.wait(0.001)  # with nothing to wait for it is a sleep
+
+
 def test_slots_are_free_taken_and_free_again(shared, tmp_path):
     assert shared.free() == 2
     handles = [begin(shared, trial(tmp_path, f"t{n}", ranks=1), ranks=1) for n in range(2)]

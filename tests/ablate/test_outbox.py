@@ -75,6 +75,32 @@ def test_an_outage_is_outlasted_however_often_a_call_fails_and_is_said_meanwhile
     assert outbox.flush(10) and outbox.unreachable is None and store.told == ["a", "b"]
 
 
+def test_what_may_rest_gathers_under_its_key_and_is_told_once():
+    store = Store()
+    outbox = store.outbox()
+    for fact in range(100):
+        outbox.put("cell", "news", lambda fact=fact: store.tell(fact), rest=600)
+    assert len(outbox) == 1 and store.told == []
+    assert outbox.flush(10) and store.told == [99]
+    outbox.put("cell", "news", lambda: store.tell(100), rest=0.01)
+    outbox.put("cell", "news", lambda: store.tell(101), rest=600)  # the first one's time still holds
+    end = time.monotonic() + 10
+    while store.told == [99] and time.monotonic() < end:
+        time.sleep(0.001)
+    assert store.told[-1] == 101
+
+
+def test_what_rests_is_overtaken_by_nothing_and_holds_up_no_end():
+    store = Store()
+    outbox = store.outbox()
+    outbox.put("cell", "news", lambda: store.tell("news"), rest=600)
+    put(outbox, store, "closing the runs")
+    assert outbox.flush(10) and store.told == ["news", "closing the runs"]
+    outbox.put("cell", "news", lambda: store.tell("last"), rest=600)
+    outbox.close(10)
+    assert store.told[-1] == "last" and outbox.unreachable is None
+
+
 def test_a_day_without_the_store_waits_in_the_memory_of_one_call_a_key():
     store = Store()
     store.away = True

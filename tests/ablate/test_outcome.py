@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -132,6 +133,19 @@ def test_a_recorded_failure_reads_back_as_one(folder):
     written = outcome.record_failure("abc", folder, "arm: it broke")
     read = outcome.finished("abc", folder)
     assert (written.status, read.status, read.why) == (Status.failed, Status.failed, "arm: it broke")
+
+
+def test_an_outcome_holds_all_but_the_curves_of_training(folder):
+    writer = events.EventWriter(folder.events)
+    for step in (1, 2):
+        writer.append(events.Measured, step=step, images=4 * step, split="train", values={"loss_d": 0.5})
+    for split in ("validation", "test"):
+        writer.append(events.Measured, step=2, images=8, split=split, values={"gmsd": 0.25})
+    writer.close()
+    end(folder)
+    whole, held = events.fold("abc", events.read(folder.events)), outcome.finished("abc", folder)
+    assert held.curves.keys() == {("validation", "gmsd"), ("test", "gmsd")} < whole.curves.keys()
+    assert replace(held, curves={}) == replace(whole, curves={})
 
 
 def test_clearing_removes_the_flags_of_an_attempt_and_nothing_else(folder):
