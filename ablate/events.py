@@ -42,6 +42,7 @@ class Started(Event):
     step: int = 0  # generator updates already done (above 0 after a resume)
     # Seconds from the birth of the process, or from its taking the trial, to this event; streams of before have none.
     start_up: float | None = None
+    ways: str = ""  # of trainers.ways, as asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,7 @@ class Ended(Event):
     diagnosis: str = ""  # of its health: a kind of pathology, healthy, or unjudged where it was too short
     evidence: Mapping[str, float] = field(default_factory=dict)  # of the diagnosis
     findings: Mapping[str, str] = field(default_factory=dict)  # kind to message of all that was found
+    ways: str = ""  # what came of each that was asked for
 
 
 LOCK_TRIES, LOCK_PAUSE = 600, 0.05  # a killed writer's lock is gone within a moment
