@@ -20,7 +20,7 @@ class Clock:
 
 
 def choice(clock: Clock, *, plain: float, fast: float, prepares: int = 0, refused_at: int = -1, **options):
-    """Ways that take so many seconds; the fast one prepares itself in its first updates, each a hundred times slower."""
+    """Ways that take so many seconds; in its first updates the fast one prepares itself, a hundred times slower."""
     done: list[str] = []
 
     def by_plain() -> None:

@@ -41,8 +41,8 @@ def test_a_trial_says_what_it_was_asked_for_and_what_it_took_and_measures_the_sa
     plain, other = (trial(tmp_path, name, monkeypatch, by=by) for name, by in
                     (("plain", None), ("other", ("graph", "resident"))))  # fmt: skip
     streams = [events.read(folder.events) for folder in (plain, other)]
-    (started, ended), (asked_for, took) = ([event for event in stream if isinstance(event, events.Started | events.Ended)]
-                                           for stream in streams)  # fmt: skip
+    told = events.Started | events.Ended
+    (started, ended), (asked_for, took) = ([event for event in stream if isinstance(event, told)] for stream in streams)
     assert (started.ways, ended.ways) == ("", "") and ended.status == Status.done.value
     assert asked_for.ways == "graph,resident"
     assert took.ways.startswith("graph: ") and "measured over 2 updates" in took.ways
