@@ -177,7 +177,8 @@ def check_machine(plan: Plan, runs: Path) -> None:
     except ValueError as error:
         raise CannotRun(str(error)) from None
     widest, found = max(spec.ranks for spec in plan.specs.values()), len(machine.gpus())
-    if plan.device == "cuda" and found < widest * plan.slots:
+    shared = widest == 1 and found > 0  # trials of one rank may stand side by side on a GPU
+    if plan.device == "cuda" and found < widest * plan.slots and not shared:
         raise CannotRun(
             f"resources: {plan.slots} trials side by side with {widest} ranks each need {widest * plan.slots} GPUs,"
             f" this machine shows {found}; set resources.ranks and resources.slots to fit, or resources.device to cpu"

@@ -117,7 +117,7 @@ class Trial:
         damaged = self._restore(before)
         self._event(Started, world_size=self.ranks.size, threads=self.spec.threads,
                     device=self._device_name(), versions=versions(), step=self.step, start_up=_age(),
-                    ways=",".join(self.ways))  # fmt: skip
+                    ways=",".join(self.ways), beside=ways.beside())  # fmt: skip
         for what in damaged:
             self._event(Warned, step=self.step, message=f"checkpoint: {what}; taken up from update {self.step}")
         return True
@@ -213,7 +213,8 @@ class Trial:
         found = self.watch.monitor.diagnosis()
         self._event(Ended, step=self.step, images=self.step * self.recipe.batch, status=status.value, why=why,
                     seconds=time.monotonic() - self.began, diagnosis=found.kind, evidence=found.evidence,
-                    findings=found.messages, ways=str(self.training.fast))  # fmt: skip
+                    findings=found.messages, ways=str(self.training.fast),
+                    peak_memory=self._peak_memory())  # fmt: skip
         self._close()
 
     def _close(self) -> None:
@@ -264,6 +265,10 @@ class Trial:
             return predict(sar)
 
         return heard
+
+    def _peak_memory(self) -> int | None:
+        cuda = self.ranks.device.type == "cuda"
+        return torch.cuda.max_memory_reserved(self.ranks.device) if cuda else None
 
     def _device_name(self) -> str:
         if self.ranks.device.type == "cuda":

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 VARIABLE = "ABLATE_CUDA"
 GRAPH, RESIDENT = "graph", "resident"
 KNOWN = (GRAPH, RESIDENT)
+BESIDE = "ABLATE_BESIDE"  # set by the executor
 
 
 def asked(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -24,3 +25,8 @@ def asked(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
             "joined by commas"
         )
     return tuple(sorted(words))
+
+
+def beside(environment: Mapping[str, str] = os.environ) -> int:
+    """Trials that this one's device may hold at a time, itself included."""
+    return int(environment.get(BESIDE) or 1)
