@@ -43,12 +43,13 @@ app.add_typer(data_cli.app, name="data")
 
 
 def planned(study: str, runs: Path, sets: list[str] | None) -> Plan:
+    from ablate.packing import packed
     from ablate.plan import make_plan
     from ablate.records import StudyFolder
     from ablate.searchplan import restored
 
     made = make_plan(load(study, runs, sets))
-    return restored(made, StudyFolder(runs, made.study.name))
+    return packed(restored(made, StudyFolder(runs, made.study.name)), runs)
 
 
 @app.command()

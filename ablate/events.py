@@ -43,6 +43,8 @@ class Started(Event):
     # Seconds from the birth of the process, or from its taking the trial, to this event; streams of before have none.
     start_up: float | None = None
     taken_over: float = 0.0  # seconds that another trial spent on the updates before `step`, where this one has not
+    ways: str = ""  # of trainers.ways, as asked for
+    beside: int = 1  # trials that its device may hold at a time, this one included
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,8 @@ class Ended(Event):
     diagnosis: str = ""  # of its health: a kind of pathology, healthy, or unjudged where it was too short
     evidence: Mapping[str, float] = field(default_factory=dict)  # of the diagnosis
     findings: Mapping[str, str] = field(default_factory=dict)  # kind to message of all that was found
+    ways: str = ""  # what came of each that was asked for
+    peak_memory: int | None = None  # bytes that torch held of its GPU at most; None elsewhere
 
 
 LOCK_TRIES, LOCK_PAUSE = 600, 0.05  # a killed writer's lock is gone within a moment

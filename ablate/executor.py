@@ -24,6 +24,7 @@ READY_SECONDS = 300  # for a launcher to load torch, on a busy or slow machine t
 STOP_SECONDS = 15  # from SIGTERM to SIGKILL; the launcher itself gives its ranks 10
 FROZEN_SECONDS = 30  # that a launcher may be stopped (SIGSTOP)
 DESERTED_SECONDS = 120  # that it may say nothing of a job none of whose ranks can be found
+BESIDE = "ABLATE_BESIDE"  # tells a job how many trials may share its device
 LOOK_SECONDS = 2  # between looks at the processes
 
 
@@ -101,13 +102,14 @@ class Stuck:
 class Launcher:
     """One launcher process and the job it is running, if any."""
 
-    def __init__(self, log: IO[bytes], slot: int = 0, devices: str | None = None):
+    def __init__(self, log: IO[bytes], slot: int = 0, devices: str | None = None, beside: int = 1):
+        """`beside` trials at most share the devices that its jobs see, its own included."""
         self.slot = slot
         # Its own session: Ctrl-C in the terminal reaches the driver alone, which then decides.
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "trainers.launcher"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
-            env={**os.environ, **({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})},
+            env={**os.environ, **({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices}), BESIDE: str(beside)},
         )  # fmt: skip
         self._received = b""
         self.busy, self.ready, self._born = False, False, time.monotonic()
@@ -193,7 +195,8 @@ class LocalHandle:
 class LocalExecutor:
     """Jobs on this machine, at most `slots` side by side.
 
-    `devices` are the CUDA devices to share out: each slot sees its own, in equal parts.
+    `devices` are the CUDA devices to share out: each slot sees its own, in equal parts; where there are more slots
+    than devices, slots take turns in being put beside others on one.
     """
 
     def __init__(self, slots: int, log: Path, *, devices: Sequence[str] = ()):
@@ -207,12 +210,16 @@ class LocalExecutor:
         while len(self._launchers) < self.slots:
             taken = {launcher.slot for launcher in self._launchers}
             slot = next(slot for slot in range(self.slots) if slot not in taken)
-            self._launchers.append(Launcher(self._log, slot, self._share(slot)))
+            devices = self._share(slot)
+            beside = [self._share(other) for other in range(self.slots)].count(devices) if devices else 1
+            self._launchers.append(Launcher(self._log, slot, devices, beside))
 
     def _share(self, slot: int) -> str | None:
         if not self._devices:
             return None
-        each = max(1, len(self._devices) // self.slots)
+        if self.slots > len(self._devices):
+            return self._devices[slot % len(self._devices)]
+        each = len(self._devices) // self.slots
         return ",".join(self._devices[slot * each : (slot + 1) * each])
 
     def free(self) -> int:

@@ -39,6 +39,24 @@ def gpus() -> tuple[str, ...]:
     return tuple(map(str, range(len(found))))
 
 
+def gpu_memory() -> int:
+    """Bytes of the smallest CUDA device that nvidia-smi lists; 0 where it says nothing."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return 0
+    query = [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False).stdout
+    except (subprocess.TimeoutExpired, OSError):
+        return 0
+    return min((int(line) * 2**20 for line in said.split() if line.isdigit()), default=0)
+
+
+def beside(slots: int, devices: int) -> int:
+    """Trials that one of so many devices holds at most, when they are shared out in turn; 1 where each has its own."""
+    return max(1, -(-slots // devices)) if devices else 1
+
+
 def device(kind: str, *, ranks: int) -> str:
     """`cpu` or `cuda`; `auto` takes CUDA where there is a GPU for each of a trial's ranks."""
     return ("cuda" if len(gpus()) >= ranks else "cpu") if kind == "auto" else kind

@@ -28,6 +28,8 @@ def describe(plan: Plan, facts: Mapping[str, Any]) -> str:
     lines.append(f"equal for all arms: {_budget(plan)}")
     chosen = f" (auto, of {machine.room(plan.device)})" if study.resources.slots == "auto" else ""
     lines.append(f"on {resources['device']}: {ranks} a trial, {_count(resources['slots'], 'trial')} at a time{chosen}")
+    if plan.device == "cuda" and (each := machine.beside(plan.slots, len(machine.gpus()))) > 1:
+        lines.append(f"up to {each} trials share a GPU, and its memory")
     lines += ["", *_design(facts["design"]), *searchplan.describe(plan), *searchplan.describe_race(plan)]
     lines += ["", *_detectable(facts["detectable"], len(study.seeds))]
     lines += ["", _cost(facts["cost"]), *_disk(facts["disk"])]

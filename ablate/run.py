@@ -40,6 +40,7 @@ from ablate.space import shortage
 from ablate.sqlite import unsound
 from ablate.stored import Damaged, read_plan
 from ablate.yamlfile import write_yaml
+from trainers import ways
 from trainers.availability import caution, unavailable
 from trainers.pairs import DataError
 from trainers.start_rules import band_refusals
@@ -172,8 +173,13 @@ def check_machine(plan: Plan, runs: Path) -> None:
     uri = resolve(plan.study.tracking.mlflow, StudyFolder(runs, plan.study.name)) or ""
     if wrong := unknown_store(uri):
         raise CannotRun(f"MLFLOW_TRACKING_URI: {wrong}")
+    try:
+        ways.asked()
+    except ValueError as error:
+        raise CannotRun(str(error)) from None
     widest, found = max(spec.ranks for spec in plan.specs.values()), len(machine.gpus())
-    if plan.device == "cuda" and found < widest * plan.slots:
+    shared = widest == 1 and found > 0  # trials of one rank may stand side by side on a GPU
+    if plan.device == "cuda" and found < widest * plan.slots and not shared:
         raise CannotRun(
             f"resources: {plan.slots} trials side by side with {widest} ranks each need {widest * plan.slots} GPUs,"
             f" this machine shows {found}; set resources.ranks and resources.slots to fit, or resources.device to cpu"

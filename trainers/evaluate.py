@@ -74,29 +74,33 @@ class Scorer:
 
         `source` gives another input in place of the tiles' own, by the same `read`.
         """
-        table = np.zeros((len(self.indices), len(self.metrics)))
-        known, finite = np.zeros((2, len(self.indices)), bool)
-        fakes, reals = self._blank(), {} if self._real else self._blank()
+        fakes: dict[Callable, list[Tensor]] = {take: [] for take in self._extract}
+        reals = {} if self._real else {take: [] for take in self._extract}
+        scores: list[Tensor] = []
         for rows in self._batches:
             parts = (source or self.tiles).read(self.indices[rows])
             sar, real, mask = (torch.from_numpy(part).to(self.device) for part in parts)
             fake, real = to_unit(fill(predict(sar).float(), mask)), to_unit(fill(real, mask))
-            for column, metric in enumerate(self._functions):
-                table[rows, column] = metric(fake, real, mask).double().cpu().numpy()
+            columns = [metric(fake, real, mask) for metric in self._functions]
+            columns += [mask.flatten(1).any(dim=1), fake.flatten(1).isfinite().all(dim=1)]
+            scores.append(torch.stack([column.double() for column in columns], dim=1))
             for features, images in ((fakes, fake), (reals, real)):
                 for take, rest in features.items():
-                    rest[rows] = self._extract[take][1](images).cpu().numpy()
-            known[rows] = mask.flatten(1).any(dim=1).cpu().numpy()
-            finite[rows] = fake.flatten(1).isfinite().all(dim=1).cpu().numpy()
-        self._real |= {take: self._over_ranks(features) for take, features in reals.items()}
-        fakes = {take: self._over_ranks(features) for take, features in fakes.items()}
-        known, finite = (self._over_ranks(flags.astype(np.float32)) > 0 for flags in (known, finite))
-        table = np.where(finite[:, None], self._over_ranks(table), [worst(name) for name in self.metrics])
+                    rest.append(self._extract[take][1](images))
+        rows = self._read(scores, len(self.metrics) + 2, np.float64)
+        known, finite = rows[:, -2] > 0, rows[:, -1] > 0
+        self._real |= {take: self._read(reals[take], self._extract[take][0], np.float32) for take in reals}
+        fakes = {take: self._read(fakes[take], self._extract[take][0], np.float32) for take in fakes}
+        table = np.where(finite[:, None], rows[:, :-2], [worst(name) for name in self.metrics])
         table[~known] = np.nan
         return Scores(self.metrics, table, self._sets(fakes, known, finite), self._scenes())
 
-    def _blank(self) -> dict[Callable, np.ndarray]:
-        return {take: np.zeros((len(self.indices), width), np.float32) for take, (width, _) in self._extract.items()}
+    def _read(self, batches: Sequence[Tensor], width: int, kind: type) -> np.ndarray:
+        """Rows of all tiles from those of this rank's batches: only here is the device waited for."""
+        rows = np.zeros((len(self.indices), width), kind)
+        if batches:
+            rows[np.concatenate(self._batches)] = torch.cat(list(batches)).cpu().numpy()
+        return self._over_ranks(rows)
 
     def _sets(self, fakes: Mapping[Callable, np.ndarray], known: np.ndarray, finite: np.ndarray) -> dict[str, float]:
         if not finite[known].all():

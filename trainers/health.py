@@ -17,7 +17,7 @@ def logit_sums(real: list[Tensor], fake: list[Tensor], threshold: float | None) 
     ordered = sum(_ordered(r.detach(), f.detach()) for r, f in zip(real, fake, strict=True))
     real, fake = (torch.cat([m.detach().flatten() for m in maps]).double() for maps in (real, fake))
     t = 0.0 if threshold is None else threshold
-    count = torch.tensor(float(real.numel()), dtype=torch.float64, device=real.device)
+    count = real.new_full((), real.numel())  # filled there: a number of the host's would be waited for
     parts = (real.sum(), real.square().sum(), fake.sum(), fake.square().sum(), (real - t).sign().sum())
     return torch.stack((count, *parts, (real > t).double().sum(), (fake < t).double().sum(), ordered))
 

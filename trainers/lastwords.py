@@ -11,6 +11,7 @@ import traceback
 
 from ablate.events import CorruptStream
 from ablate.records import TrialFolder, write_atomically
+from trainers import ways
 
 # gloo raises plain RuntimeErrors; these stand in all that a lost or silent peer causes.
 LOST_PEER = (
@@ -43,7 +44,7 @@ def kind_of(error: BaseException) -> str:
     """Whose failure an exception is: `data`, `machine` (resumed) or `arm` (an outcome, not retried).
 
     A collective that fails says that a peer, or the way to it, has gone. Memory that is refused is the
-    arm's: the same batch would be refused again.
+    arm's: the same batch would be refused again; but not where others share the device.
     """
     from torch.distributed import DistError
 
@@ -51,6 +52,8 @@ def kind_of(error: BaseException) -> str:
 
     if isinstance(error, DataError):
         return "data"
+    if is_out_of_memory(error) and ways.beside() > 1:
+        return "machine"
     if isinstance(error, DistError | OSError | Stalled | CorruptStream):
         return "machine"
     return "machine" if any(sign in str(error) for sign in LOST_PEER) else "arm"

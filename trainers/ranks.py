@@ -66,7 +66,7 @@ class Ranks:
         Buffers are not broadcast: D is called on real and fake before one backward, and a broadcast
         between the two forwards would change what the first one saved.
         """
-        if self.size == 1:
+        if self.size == 1 or not dist.is_initialized():
             return network
         devices = [self.device] if self.device.type == "cuda" else None
         with warnings.catch_warnings():  # the name that replaces broadcast_buffers is younger than torch 2.11

@@ -8,11 +8,13 @@ is then too high by up to 0.02 (without the correction by 0.18).
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-WINDOW = 11  # pixels; Gaussian of sigma 1.5
+WINDOW, SIGMA = 11, 1.5  # pixels, of a Gaussian
 SMALLEST_MULTISCALE = (WINDOW - 1) * 2**4 + 1  # pixels: five scales, the window still fits the last
 
 
@@ -26,7 +28,8 @@ def ssim(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
     from pytorch_msssim import ssim as similarity
 
     with torch.autocast(fake.device.type, enabled=False):
-        found = similarity(fake.float(), real.float(), data_range=1.0, size_average=False)
+        window = _window(fake.shape[1], fake.device)
+        found = similarity(fake.float(), real.float(), data_range=1.0, size_average=False, win=window)
     return _over(_seen(mask), found, mask)
 
 
@@ -41,8 +44,17 @@ def ms_ssim(fake: Tensor, real: Tensor, mask: Tensor) -> Tensor:
     from pytorch_msssim import ms_ssim as similarity
 
     with torch.autocast(fake.device.type, enabled=False):
-        found = similarity(fake.float(), real.float(), data_range=1.0, size_average=False)
+        window = _window(fake.shape[1], fake.device)
+        found = similarity(fake.float(), real.float(), data_range=1.0, size_average=False, win=window)
     return _over(_seen(mask), found, mask)
+
+
+@cache
+def _window(channels: int, device: torch.device) -> Tensor:
+    """The package's own window, once on each device: made anew in every call, its copy would be waited for."""
+    from pytorch_msssim.ssim import _fspecial_gauss_1d
+
+    return _fspecial_gauss_1d(WINDOW, SIGMA).repeat(channels, 1, 1, 1).to(device)
 
 
 def _over(seen: Tensor, similarity: Tensor, mask: Tensor) -> Tensor:

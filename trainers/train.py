@@ -22,7 +22,7 @@ from ablate.disk import remove_leftovers
 from ablate.events import Ended, Event, EventWriter, Measured, Saved, Started, Warned, read
 from ablate.failpoints import failpoint
 from ablate.records import Status, TrialFolder, TrialSpec, write_atomically
-from trainers import branches, checkpoint
+from trainers import branches, checkpoint, ways
 from trainers.branches import Branch, Sharing
 from trainers.diagnosis import Finding
 from trainers.evaluate import Predict, Scorer, Scores
@@ -72,7 +72,8 @@ class Trial:
         self.tiles = Tiles.open(cache)
         self.validation = self.tiles.split("validation")
         self.scorer = self._scorer(self.validation)
-        self.training = Training(self.recipe, spec, self.tiles, ranks, start)
+        self.ways = ways_of(ranks.device)
+        self.training = Training(self.recipe, spec, self.tiles, ranks, start, self.ways)
         self.watch = Watch(self.training, self.tiles, ranks)
 
     def _scorer(self, indices: np.ndarray) -> Scorer:
@@ -122,7 +123,8 @@ class Trial:
         damaged, branch = self._restore(before)
         self._event(Started, world_size=self.ranks.size, threads=self.spec.threads,
                     device=self._device_name(), versions=versions(), step=self.step, start_up=_age(),
-                    taken_over=branch.seconds if branch else 0.0)  # fmt: skip
+                    taken_over=branch.seconds if branch else 0.0, ways=",".join(self.ways),
+                    beside=ways.beside())  # fmt: skip
         for what in damaged:
             said = f"{branches.RESUMED}{what}; taken up from update {self.step}"
             self._event(Warned, step=self.step, message=said)
@@ -150,7 +152,7 @@ class Trial:
         training = self.training
         training.settle()
         values = self.watch.close_window()
-        values |= {"lr": training.adam_g.param_groups[0]["lr"], "lr_d": training.adam_d.param_groups[0]["lr"]}
+        values |= dict(zip(("lr", "lr_d"), training.rates, strict=True))
         if self.recipe.stages:
             values |= {"stage": float(training.course.index + 1), "stage_began": float(training.course.began)}
         probe, findings = self.watch.read() if reading else ({}, [])
@@ -223,7 +225,8 @@ class Trial:
         found = self.watch.monitor.diagnosis()
         self._event(Ended, step=self.step, images=self.step * self.recipe.batch, status=status.value, why=why,
                     seconds=time.monotonic() - self.began, diagnosis=found.kind, evidence=found.evidence,
-                    findings=found.messages)  # fmt: skip
+                    findings=found.messages, ways=str(self.training.fast),
+                    peak_memory=self._peak_memory())  # fmt: skip
         self._close()
 
     def _close(self) -> None:
@@ -309,10 +312,19 @@ class Trial:
 
         return heard
 
+    def _peak_memory(self) -> int | None:
+        cuda = self.ranks.device.type == "cuda"
+        return torch.cuda.max_memory_reserved(self.ranks.device) if cuda else None
+
     def _device_name(self) -> str:
         if self.ranks.device.type == "cuda":
             return torch.cuda.get_device_name(self.ranks.device)
         return platform.processor() or platform.machine()
+
+
+def ways_of(device: torch.device) -> tuple[str, ...]:
+    """The faster ways that a trial on this device is asked for: none but on CUDA."""
+    return ways.asked() if device.type == "cuda" else ()
 
 
 def _age() -> float | None:

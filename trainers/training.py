@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from trainers import streams
 from trainers.draws import Draws
 from trainers.ema import Average
 from trainers.families import DISCRIMINATORS, GENERATORS, Family, build
+from trainers.fast import Fast
+from trainers.health import logit_sums
 from trainers.optimisers import adam, forget_moments, gradient_norm, set_rate
 from trainers.precision import Arithmetic
 from trainers.predicting import Predict, as_in_the_paper, by_running_statistics
@@ -26,13 +29,22 @@ from trainers.tiles import Tiles
 from trainers.window import Window
 
 
+@dataclass(frozen=True)
+class Learning:
+    """Which networks learn from a draw."""
+
+    discriminator: bool
+    generator: bool
+
+
 class Training:
     """Both networks with all that an update changes; `done` counts generator updates."""
 
     def __init__(
-        self, recipe: Recipe, spec: TrialSpec, tiles: Tiles, ranks: Ranks, start: Mapping[str, Path] | None = None
+        self, recipe: Recipe, spec: TrialSpec, tiles: Tiles, ranks: Ranks, start: Mapping[str, Path] | None = None,
+        ways: Sequence[str] = (),
     ):  # fmt: skip
-        """`start` says where the files lie whose digests the recipe's `start` states."""
+        """`start` says where the files lie whose digests the recipe's `start` states; `ways` as in trainers.ways."""
         self.recipe, self.spec, self.ranks = recipe, spec, ranks
         self.arithmetic = Arithmetic(recipe.compute, ranks.device)
         self.draws = Draws(tiles, recipe, spec, ranks, self.arithmetic)
@@ -44,9 +56,12 @@ class Training:
         first = recipe.course[0].optimizer
         self.adam_g, self.adam_d = (adam(network, first.lr, first.betas) for network in (generator, discriminator))
         self.average = Average(generator, recipe.ema) if recipe.ema.decay else None
-        self.steps = Steps(recipe, ranks.wrap(generator), ranks.wrap(discriminator), self.arithmetic)
+        self.fast = Fast(self, ways)
+        wrapped = (generator, discriminator) if self.fast.graphs else map(ranks.wrap, (generator, discriminator))
+        self.steps = Steps(recipe, *wrapped, self.arithmetic)
         self.course = Course(recipe)
-        self.window = Window(self.steps.objective.threshold)
+        self.window = Window()
+        self.rates = (first.lr, first.lr * first.lr_ratio)  # of G and D, in the last update
         self.done = 0
 
     def _network(self, stream: str, family: Family, part: object, **context: int) -> nn.Module:
@@ -73,20 +88,24 @@ class Training:
         """One generator update with the discriminator updates that belong to it."""
         self._enter_stages()
         self._set_rates()
-        updates = self.recipe.updates
-        first = self.done * updates.discriminator
-        for draw in range(first, first + updates.discriminator - 1):
-            batch = self.draws.batch(draw)
-            with torch.no_grad():
-                fake = self._generate(batch, draw)
-            self._update_discriminator(batch, fake, draw)
-        draw = first + updates.discriminator - 1
-        batch = self.draws.batch(draw)
-        fake = self._generate(batch, draw)
-        if self.done % updates.generator == 0:
-            self._update_discriminator(batch, fake, draw)
-        self._update_generator(batch, fake)
+        self.fast.update()
+        if self.average:
+            self.average.update()
         self.done += 1
+
+    def of_update(self) -> Iterator[tuple[int, Learning]]:
+        """The draws of this update, the last of which is the generator's."""
+        updates = self.recipe.updates
+        last = (self.done + 1) * updates.discriminator - 1
+        for number in range(self.done * updates.discriminator, last):
+            yield number, Learning(discriminator=True, generator=False)
+        yield last, Learning(discriminator=self.done % updates.generator == 0, generator=True)
+
+    def learn_from(self, number: int, learning: Learning) -> None:
+        """Learn from a draw, and log it."""
+        batch = self.draws.batch(number)
+        self.draws.seed_dropout(number)
+        self.window.add(*self.learn(batch, lambda: self.draws.epsilon(number), learning))
 
     def _enter_stages(self) -> None:
         while stage := self.course.enter(self.done):
@@ -96,31 +115,46 @@ class Training:
 
     def _set_rates(self) -> None:
         betas = self.course.stage.optimizer.betas
-        for optimizer, lr in zip((self.adam_g, self.adam_d), self.course.rates(self.done), strict=True):
+        self.rates = self.course.rates(self.done)
+        for optimizer, lr in zip((self.adam_g, self.adam_d), self.rates, strict=True):
             set_rate(optimizer, lr, betas)
 
-    def _generate(self, batch: Batch, draw: int) -> Tensor:
-        self.draws.seed_dropout(draw)
-        return self.steps.generate(batch)
+    def learn(
+        self, batch: Batch, epsilon: Callable[[], Tensor], learning: Learning
+    ) -> tuple[dict[str, Tensor], Tensor | None]:  # fmt: skip
+        """What is to be logged of one draw that networks have learned from: values, and the sums of D's logits.
 
-    def _update_discriminator(self, batch: Batch, fake: Tensor, draw: int) -> None:
-        judged = self.steps.discriminator_loss(batch, fake, lambda: self.draws.epsilon(draw))
+        All of it is work for the device, of which the host reads nothing: so it can be captured (trainers.graphs).
+        """
+        with torch.set_grad_enabled(learning.generator):
+            fake = self.steps.generate(batch)
+        values, logits = {}, None
+        if learning.discriminator:
+            values, logits = self._update_discriminator(batch, fake, epsilon)
+        if learning.generator:
+            values |= self._update_generator(batch, fake)
+        return values, logits
+
+    def _update_discriminator(
+        self, batch: Batch, fake: Tensor, epsilon: Callable[[], Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor]:  # fmt: skip
+        judged = self.steps.discriminator_loss(batch, fake, epsilon)
         self.adam_d.zero_grad(set_to_none=True)
         with self.arithmetic.backward():
             judged.loss.backward()
-        self.window.add({**judged.values, "health/gradient_d": gradient_norm(self.steps.discriminator)})
+        values = {key: value.detach() for key, value in judged.values.items()}
+        values["health/gradient_d"] = gradient_norm(self.steps.discriminator)
         self.adam_d.step()
-        self.window.add_logits(judged.on_real, judged.on_fake)
+        return values, logit_sums(judged.on_real, judged.on_fake, self.steps.objective.threshold)
 
-    def _update_generator(self, batch: Batch, fake: Tensor) -> None:
+    def _update_generator(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
         pull, values = self.steps.generator_pull(batch, fake, self.course, self.done)
         self.adam_g.zero_grad(set_to_none=True)
         with self.arithmetic.backward():
             fake.backward(pull)
-        self.window.add({**values, "health/gradient_g": gradient_norm(self.steps.generator)})
+        values["health/gradient_g"] = gradient_norm(self.steps.generator)
         self.adam_g.step()
-        if self.average:
-            self.average.update()
+        return values
 
     # -- what is read between updates -----------------------------------------------------------
 
@@ -166,3 +200,4 @@ class Training:
         self.adam_d.load_state_dict(state["adam_d"])
         if self.average:
             self.average.load_state_dict(state["average"])
+        self.fast.forget()

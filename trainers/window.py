@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers.health import indicators, logit_sums
+from trainers.health import indicators
 from trainers.ranks import Ranks
 
 # Squared norms of what pulls at G's output: all that comes through D, the adversarial part of it, the terms on images.
@@ -51,20 +51,19 @@ class Totals:
 class Window:
     """What was logged since the window was last closed; read from the device once, at its close."""
 
-    def __init__(self, threshold: float | None):
-        self.threshold = threshold
+    def __init__(self) -> None:
         self._clear()
 
     def _clear(self) -> None:
         self.logged: dict[str, list[Tensor]] = {}
         self.logits: list[Tensor] = []
 
-    def add(self, values: dict[str, Tensor]) -> None:
+    def add(self, values: Mapping[str, Tensor], logits: Tensor | None = None) -> None:
+        """`logits` are the sums of an update of D, as trainers.health.logit_sums gives them."""
         for key, value in values.items():
             self.logged.setdefault(key, []).append(value.detach())
-
-    def add_logits(self, real: list[Tensor], fake: list[Tensor]) -> None:
-        self.logits.append(logit_sums(real, fake, self.threshold))
+        if logits is not None:
+            self.logits.append(logits)
 
     def close(self, ranks: Ranks) -> Totals:
         """Sums over the window, values being means over ranks."""

@@ -115,8 +115,50 @@ def test_a_step_that_is_wrong_is_told_and_not_timed(capsys, monkeypatch):
     assert gpu.main(["--dry"]) == 1 and "WRONG" in capsys.readouterr().out
 
 
-def test_the_step_and_the_textbook_step_lose_the_same_with_torch_and_numpy_alone():
-    alone("import torch; torch.set_num_threads(1)\nfrom benchmarks import gpu\nassert gpu.main(['--dry']) == 0")
+def test_the_gpu_script_asks_for_torch_and_numpy_alone():
+    """The step is the textbook's, the faster ways are the plain one."""
+    code = "import torch; torch.set_num_threads(1)\nfrom benchmarks import gpu\n"
+    alone(f"{code}assert gpu.main(['--dry', '--only', 'G6']) == 0")
+
+
+@pytest.mark.slow
+def test_all_of_the_gpu_script_runs_with_torch_and_numpy_alone(tmp_path):
+    """At its smallest: the step is the textbook's, the faster ways are the plain one, and every part has its rows."""
+    out = tmp_path / "gpu.json"
+    alone(f"import torch; torch.set_num_threads(1)\nfrom benchmarks import gpu\n"
+          f"assert gpu.main(['--dry', '--out', {str(out)!r}]) == 0")  # fmt: skip
+    kept = json.loads(out.read_text())
+    assert kept["failed"] == [] and {row["goal"] for row in kept["rows"]} == {"G1", "G2", "G5", "G6", "G7"}
+    assert all(np.isfinite(row["median"]) and row["median"] > 0 for row in kept["rows"])
+
+
+def test_a_part_of_the_gpu_script_that_fails_costs_no_other_its_figures(tmp_path, monkeypatch, capsys):
+    def broken(device, scale):
+        yield paired.Row("G1", "before", (2.0,))
+        raise RuntimeError("out of memory")
+
+    def whole(device, scale):
+        yield paired.Row("G2", "after", (3.0,))
+
+    monkeypatch.setattr(gpu, "PARTS", {"broken": ("G1", broken), "whole": ("G2", whole)})
+    monkeypatch.setattr(gpu, "right_ways", lambda _: gpu.WAYS)
+    monkeypatch.setattr(gpu, "check", lambda _: True)
+    out = tmp_path / "gpu.json"
+    assert gpu.main(["--dry", "--out", str(out)]) == 1
+    kept = json.loads(out.read_text())
+    assert [row["what"] for row in kept["rows"]] == ["before", "after"]
+    assert kept["failed"] == ["broken: RuntimeError: out of memory"]
+    assert "after" in capsys.readouterr().out
+
+
+def test_a_faster_way_that_is_wrong_is_told_and_left(monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "ways_apart", lambda device, *, precision, ways: 0.0 if ways == ("resident",) else 1.0)
+    assert gpu.right_ways(torch.device("cpu")) == ("resident",)
+    assert capsys.readouterr().out.count("WRONG") == 2
+
+
+def test_the_faster_ways_are_compared_to_the_plain_one():
+    assert gpu.ways_apart(torch.device("cpu"), precision="fp32", updates=2) == 0.0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")

@@ -24,8 +24,11 @@ from trainers import train
 from trainers.checkpoint import FINAL, Checkpoints, read
 from trainers.evaluate import of_sets
 from trainers.families import METRICS, OBJECTIVES, TERMS, build
+from trainers.graphs import WARM_UP
+from trainers.ondevice import TilesOnDevice
 from trainers.ranks import Ranks, join
 from trainers.recipe import Compute, Ema, Recipe, Timing
+from trainers.tiles import Tiles
 from trainers.training import Training
 
 DEVICE = os.environ.get("ABLATE_TEST_DEVICE") or ("cuda" if torch.cuda.is_available() else "")
@@ -133,8 +136,9 @@ def here() -> Ranks:
         return ranks
 
 
-def begun(of: Recipe, root: Path, ranks: Ranks) -> Training:
-    return tiny.training(of, root / "cache" / ("tiny" if of.data.tile == tiny.TILE else f"tiny{of.data.tile}"), ranks)
+def begun(of: Recipe, root: Path, ranks: Ranks, ways: tuple[str, ...] = ()) -> Training:
+    data = root / "cache" / ("tiny" if of.data.tile == tiny.TILE else f"tiny{of.data.tile}")
+    return tiny.training(of, data, ranks, ways=ways)
 
 
 def still(of: Recipe) -> Recipe:
@@ -228,6 +232,72 @@ def test_each_trial_sets_the_number_format_that_it_states(root):
             with inside():
                 assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is rounds
             assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is False
+
+
+# -- faster ways --------------------------------------------------------------------------------
+
+REPLAYED = 2  # updates by a graph, after those that it needs before: of two kinds where G learns twice as often
+BOTH = ("graph", "resident")
+
+
+def by_ways(of: Recipe, root: Path, *ways: str) -> list[dict[str, float]]:
+    """What is logged of each update, by these ways from the first one on."""
+    training, found = begun(of, root, here(), ways), []
+    training.fast.choice.decided = "fast"
+    for _ in range(of.steps):
+        training.advance()
+        found.append(tiny.logged(training))
+    if "graph" in ways:
+        assert training.fast.graphs is not None and not training.fast.graphs.broken
+        assert training.fast.graphs.steady
+        assert DEVICE == "cpu" or training.fast.graphs._captured
+    return found
+
+
+def check_logged(found: list[dict[str, float]], expected: list[dict[str, float]], tolerance: float) -> None:
+    assert len(found) == len(expected)
+    for update, (one, two) in enumerate(zip(found, expected, strict=True)):
+        assert one.keys() == two.keys()
+        for key in two:  # shares of the logits move by whole patches
+            nearly = pytest.approx(two[key], rel=tolerance, abs=tolerance and max(tolerance, 1e-3))
+            assert one[key] == nearly, (update, key)
+
+
+@pytest.mark.parametrize("name", FEATURES | OF_THEIR_OWN)
+def test_graphs_over_tiles_on_the_device_learn_what_the_plain_way_learns(root, name, repeatable):
+    """On a GPU but for the rounding of the learning rate, which Adam makes larger; elsewhere to the bit."""
+    row = (FEATURES | OF_THEIR_OWN)[name]
+    of = recipe(row, steps=2 * WARM_UP + 2 * REPLAYED)
+    tolerance = 0.0 if DEVICE == "cpu" else 2e-2 if name in OF_THEIR_OWN else 2e-3
+    check_logged(by_ways(of, root, *BOTH), by_ways(of, root), tolerance)
+
+
+@pytest.mark.parametrize("name", ["vanilla", "dropout", "two of G for one of D"])
+def test_networks_that_stand_still_are_given_the_same_gradients_by_a_graph(root, name, repeatable):
+    """Draw for draw: its tiles, its flips, its dropout. Only what the networks learned could hide a difference."""
+    of = still(recipe((FEATURES | OF_THEIR_OWN)[name], steps=2 * WARM_UP + 2 * REPLAYED))
+    logged = by_ways(of, root, *BOTH)
+    check_logged(logged, by_ways(of, root), 1e-5)
+    assert len({values["loss_g"] for values in logged}) == of.steps
+
+
+@pytest.mark.parametrize("way", BOTH)
+def test_each_faster_way_goes_alone(root, way, repeatable):
+    of = recipe({"norm": "spectral"}, steps=WARM_UP + REPLAYED)
+    check_logged(by_ways(of, root, way), by_ways(of, root), 2e-3)
+
+
+def test_tiles_are_decoded_on_the_device_to_the_same_bits(root):
+    draw = np.random.default_rng(0)
+    mask = (draw.random((4, 1, 16, 16)) < 0.7).astype(np.uint8)
+    sar, optical = (draw.integers(0, np.iinfo(kind).max, (4, 2, 16, 16), kind, endpoint=True)
+                    for kind in (np.uint8, np.uint16))  # fmt: skip
+    names = ("a", "b", "c", "d")
+    tiles, device = Tiles(sar, optical, mask, names, names, ("train",) * 4), here().device
+    there, flips = TilesOnDevice(tiles, range(4), device), np.array([True, False, False, True])
+    found = there.read(torch.arange(4, device=device), torch.from_numpy(flips).to(device))
+    for one, other in zip(found, tiles.read(range(4), flips), strict=True):
+        assert np.array_equal(one.cpu().numpy(), other)
 
 
 # -- parts --------------------------------------------------------------------------------------

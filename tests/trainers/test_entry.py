@@ -29,6 +29,13 @@ def test_every_exception_has_a_kind(error, kind):
     assert lastwords.kind_of(error) == kind
 
 
+def test_memory_that_is_refused_beside_other_trials_is_not_the_arms_fault(monkeypatch):
+    """The same batch may be granted the next time: the trial is taken up again."""
+    for beside, kind in (("1", "arm"), ("3", "machine"), ("1", "arm")):
+        monkeypatch.setenv("ABLATE_BESIDE", beside)
+        assert lastwords.kind_of(torch.OutOfMemoryError("CUDA out of memory at batch 64")) == kind
+
+
 def test_a_rank_that_raises_leaves_its_last_words(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(entry, "end_with_parent", lambda: None)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch.overrides import TorchFunctionMode
 
 from tests.trainers import published
 from tests.trainers.two_ranks import on_two_ranks
@@ -354,6 +355,30 @@ def test_scores_do_not_depend_on_the_batch_size():
     table = scored(batch=COUNT)
     for batch in (1, 2, 3, 100):
         np.testing.assert_allclose(scored(batch=batch), table, rtol=1e-6, atol=1e-6)
+
+
+class Reads(TorchFunctionMode):
+    """Counts how often a device's values are asked for; each time the host would wait for all of its work."""
+
+    NAMES = ("cpu", "item", "tolist", "__bool__", "__float__", "__int__", "nonzero", "equal")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.count += getattr(function, "__name__", "") in self.NAMES
+        return function(*args, **(kwargs or {}))
+
+
+def test_the_device_is_read_once_however_many_batches_there_are():
+    counts = []
+    for batch in (1, 3, COUNT):
+        scorer, predict = Scorer(some_tiles(), range(COUNT), metrics=METRICS_OF_TILES, batch=batch), network()
+        with Reads() as reads:
+            scorer.score(predict)
+        counts.append(reads.count)
+    assert counts == [1, 1, 1]
 
 
 def test_ranks_score_disjoint_shares():

@@ -162,7 +162,7 @@ def test_at_unit_gradient_the_adversarial_share_is_the_root_of_the_pixels_over_l
     fake, real = (2 * torch.rand(2, 3, side, side, generator=draw) - 1 for _ in range(2))
     batch = Batch(real[:, :2], real, torch.ones(2, 1, side, side))
     pull, values = steps.generator_pull(batch, fake.requires_grad_(), Course(recipe), 0)
-    window = Window(None)
+    window = Window()
     window.add(values)
     found = window.close(Ranks()).values(None)["health/adversarial_share"]
     assert found == pytest.approx(math.sqrt(3 * side * side) / 100, rel=1e-4) == pytest.approx(share, abs=0.05)

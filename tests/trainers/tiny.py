@@ -85,14 +85,15 @@ def spec(of: Recipe, *, ranks: int = 1, seed: int = 3) -> TrialSpec:
 
 
 def training(
-    of: Recipe, data: Path, ranks: Ranks | None = None, *, seed: int = 3, start: dict[str, Path] | None = None
+    of: Recipe, data: Path, ranks: Ranks | None = None, *, seed: int = 3, start: dict[str, Path] | None = None,
+    ways: tuple[str, ...] = (),
 ):  # fmt: skip
     """The networks of the recipe before their first update, on the prepared data set in a folder."""
     from trainers.tiles import Tiles
     from trainers.training import Training
 
     ranks = ranks or Ranks()
-    return Training(of, spec(of, ranks=ranks.size, seed=seed), Tiles.open(data), ranks, start)
+    return Training(of, spec(of, ranks=ranks.size, seed=seed), Tiles.open(data), ranks, start, ways)
 
 
 def logged(training) -> dict[str, float]:

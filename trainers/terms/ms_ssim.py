@@ -9,6 +9,7 @@ from __future__ import annotations
 from trainers.options import NonNegative, options
 
 SMALLEST = 161  # pixels: five scales with a window of 11
+WAITS = True  # for the device: five weights are copied there, and on the way back a product is asked for zeros
 
 
 @options

@@ -71,6 +71,7 @@ def build(part: Options):
     else:
         state = weights.load(_file(part), _vgg19.shapes(part.layers))
     network = _vgg19.Features(part.layers, state)
+    network.register_buffer("bands", torch.tensor(part.bands) - 1, persistent=False)  # a copy there is waited for once
 
     def perceptual(fake, real, mask):
         """Mean absolute difference of features per image, at least 0: over places that see a valid pixel, and layers.
@@ -80,15 +81,15 @@ def build(part: Options):
         network.to(fake.device)
         with torch.autocast(fake.device.type, enabled=False):
             with torch.no_grad():
-                wanted = network(_rgb(real.float(), part.bands))
-            pairs = zip(network(_rgb(fake.float(), part.bands)), wanted, strict=True)
+                wanted = network(_rgb(real.float(), part.bands, network.bands))
+            pairs = zip(network(_rgb(fake.float(), part.bands, network.bands)), wanted, strict=True)
             return torch.stack([seen_mean((got - want).abs(), mask) for got, want in pairs]).mean(dim=0)
 
     return perceptual
 
 
-def _rgb(images, bands: tuple[int, int, int]):
-    """Three bands of (B, C, H, W); a single band stands for all three."""
+def _rgb(images, bands: tuple[int, int, int], places):
+    """Three bands of (B, C, H, W); a single band stands for all three. `places` holds bands - 1 on the device."""
     from trainers.pairs import DataError
 
     count = images.shape[1]
@@ -99,4 +100,4 @@ def _rgb(images, bands: tuple[int, int, int]):
             f"terms.perceptual.bands: {list(bands)}, but the optical images have {count} bands; expected three numbers "
             f"from 1 to {count} (one may stand twice)"
         )
-    return images[:, [band - 1 for band in bands]]
+    return images[:, places]

@@ -1,0 +1,32 @@
+"""Faster ways to train on CUDA, off unless the environment asks for them: `ABLATE_CUDA=graph,resident`.
+
+They compute the same update of the same numbers; on CUDA sums may come in another order, as they may from run to run
+of the plain way. So they belong to no trial's identity, and each trial says which it was asked for and which it took.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+VARIABLE = "ABLATE_CUDA"
+GRAPH, RESIDENT = "graph", "resident"
+KNOWN = (GRAPH, RESIDENT)
+BESIDE = "ABLATE_BESIDE"  # set by the executor
+
+
+def asked(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """What is asked for, in alphabetical order. Raises ValueError for what there is not."""
+    stated = environment.get(VARIABLE, "")
+    words = {word.strip() for word in stated.split(",")} - {""}
+    if unknown := sorted(words - set(KNOWN)):
+        raise ValueError(
+            f"{VARIABLE}={stated}: no such way: {', '.join(map(repr, unknown))}; there are {', '.join(KNOWN)}, "
+            "joined by commas"
+        )
+    return tuple(sorted(words))
+
+
+def beside(environment: Mapping[str, str] = os.environ) -> int:
+    """Trials that this one's device may hold at a time, itself included."""
+    return int(environment.get(BESIDE) or 1)
