@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainers.capture import ByCuda, Capture, Eagerly
 from trainers.draws import upload_into, uploaded
 from trainers.optimisers import rate_from
 
@@ -49,8 +50,8 @@ class Found:
 
 @dataclass(frozen=True)
 class Captured:
-    graph: torch.cuda.CUDAGraph
-    found: Found  # the graph writes its row anew each time
+    again: Callable[[], None]
+    found: Found  # its row is written anew each time
 
 
 class Graphs:
@@ -58,46 +59,55 @@ class Graphs:
     why there will be no graph: then nothing was lost, and nothing more is to be asked of this.
     """
 
-    def __init__(self, training: Training):
+    def __init__(self, training: Training, by: Capture | None = None):
         self.training, self.device = training, training.ranks.device
+        cuda = self.device.type == "cuda"
+        self.by = by or (ByCuda(self.device) if cuda else Eagerly())
         self.steady, self.broken = False, ""
-        self._cuda = self.device.type == "cuda"
         # The CUDA kernel reads a rate in single precision; on a CPU it is the very number.
-        self._rates = torch.zeros(2, dtype=torch.float32 if self._cuda else torch.float64, device=self.device)
+        self._rates = torch.zeros(2, dtype=torch.float32 if cuda else torch.float64, device=self.device)
+        self._uploaded: tuple[float, ...] = ()
         self._inputs: tuple[Tensor, ...] = ()
         self._epsilon: Tensor | None = None
-        self._stream = torch.cuda.Stream(self.device) if self._cuda else None
-        self.forget()
+        self._captured: dict[Key, Captured] = {}
+        self._times: Counter[Key] = Counter()
 
     def forget(self) -> None:
         """Give up all graphs: what they have fixed is about to change, or to go."""
-        if self._cuda:
-            torch.cuda.synchronize(self.device)  # a graph may still be at work
-        self._captured: dict[Key, Captured] = {}
-        self._times: Counter[Key] = Counter()
-        self._pool = torch.cuda.graph_pool_handle() if self._cuda else None
+        self.by.end()
+        self._captured.clear()
+        self._times.clear()
 
     def learn(self, number: int, learning: Learning) -> None:
         """Learn from draw `number`, and log it."""
-        training = self.training
         self._upload(number, learning)
-        training.draws.seed_dropout(number)
+        self.training.draws.seed_dropout(number)
         key = self._key(learning)
         if any(known.stage != key.stage for known in self._times):
             self.forget()
         captured = self._captured.get(key)
-        self.steady = captured is not None or not self._cuda
+        self.steady = captured is not None or not self.by.captures
         if captured is not None:
-            captured.graph.replay()
+            captured.again()
             found = Found(captured.found.names, captured.found.row.clone())
         else:
             if not self._times[key]:
-                self._make_room()
-            found = self._beside(lambda: self._learned(learning))
+                self.by.make_room()
+            found = self.by.run(lambda: self._learned(learning))
         self._log(found)
         self._times[key] += 1
-        if self._cuda and captured is None and self._times[key] >= WARM_UP:
+        if self.by.captures and captured is None and self._times[key] >= WARM_UP:
             self._capture(key)
+
+    def _capture(self, key: Key) -> None:
+        """The next draw with this key is the first that is learned from by it."""
+        try:
+            self._captured[key] = Captured(*self.by.capture(lambda: self._learned(key.learning)))
+        except RuntimeError as error:  # out of memory too
+            self.broken = f"no CUDA graph could be made: {(str(error).splitlines() or [type(error).__name__])[0]}"
+            for network in (self.training.generator, self.training.discriminator):
+                network.zero_grad(set_to_none=True)
+            self.forget()
 
     def _key(self, learning: Learning) -> Key:
         course = self.training.course
@@ -117,7 +127,9 @@ class Graphs:
             if self._epsilon is None:
                 self._epsilon = uploaded(points, self.device).clone()
             upload_into(self._epsilon, points)
-        upload_into(self._rates, np.array(self.training.rates, dtype=np.float64))
+        if self._uploaded != self.training.rates:
+            upload_into(self._rates, np.array(self.training.rates))
+            self._uploaded = self.training.rates
 
     def _learned(self, learning: Learning) -> Found:
         training = self.training
@@ -130,37 +142,3 @@ class Graphs:
     def _log(self, found: Found) -> None:
         values, logits = found.row[: len(found.names)], found.row[len(found.names) :]
         self.training.window.add(dict(zip(found.names, values.unbind(), strict=True)), logits if len(logits) else None)
-
-    # -- CUDA alone -----------------------------------------------------------------------------
-
-    def _beside(self, work: Callable[[], Found]) -> Found:
-        """Work on the stream that captures: what torch makes on a first use must not belong to another one."""
-        if self._stream is None:
-            return work()
-        here = torch.cuda.current_stream(self.device)
-        self._stream.wait_stream(here)
-        with torch.cuda.stream(self._stream):
-            found = work()
-        here.wait_stream(self._stream)
-        return found
-
-    def _make_room(self) -> None:
-        """What torch has kept of the plain way's memory, another stream's work could not use."""
-        if self._cuda:
-            torch.cuda.empty_cache()
-
-    def _capture(self, key: Key) -> None:
-        """Nothing is computed by it: the next draw with this key is the first that the graph learns from."""
-        here, graph = torch.cuda.current_stream(self.device), torch.cuda.CUDAGraph()
-        try:
-            # Of this thread alone: NCCL's own and the watchdog's may ask the device something meanwhile.
-            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-                found = self._learned(key.learning)
-        except RuntimeError as error:  # out of memory too
-            torch.cuda.set_stream(here)  # a capture that fails may leave its own
-            self.broken = f"no CUDA graph could be made: {(str(error).splitlines() or [type(error).__name__])[0]}"
-            for network in (self.training.generator, self.training.discriminator):
-                network.zero_grad(set_to_none=True)
-            self.forget()
-        else:
-            self._captured[key] = Captured(graph, found)

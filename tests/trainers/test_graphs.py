@@ -5,6 +5,7 @@ On a GPU test_device.py has the same through CUDA graphs.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.trainers import tiny, waits
-from trainers import ondevice
+from trainers import graphs, ondevice
 from trainers.families import OBJECTIVES, TERMS
+from trainers.graphs import Graphs
 from trainers.optimisers import rate_from
 from trainers.ranks import Ranks
 from trainers.recipe import Compute, Ema, Optimizer, Recipe, Timing
@@ -119,8 +122,8 @@ def test_learning_over_buffers_draws_into_the_same_places(data):
     places = []
     for _ in range(3):
         training.advance()
-        graphs = training.fast.graphs
-        places.append([tensor.data_ptr() for tensor in (*graphs._inputs, graphs._epsilon, graphs._rates)])
+        over = training.fast.graphs
+        places.append([tensor.data_ptr() for tensor in (*over._inputs, over._epsilon, over._rates)])
     assert places[0] == places[1] == places[2]
 
 
@@ -142,6 +145,118 @@ def test_a_graph_is_of_its_stage_its_weights_and_who_learns(data):
     staged = keys(replace(base, stages=(tiny.stage(base, Timing(until=0.5)), ramped)))
     assert len(staged[3]) == 1 and {key.stage for key in staged[-1]} == {1}
     assert len(staged[-1]) == 3  # two on the ramp, which begins at the old weights, and one after it
+
+
+# -- what a graph has fixed ---------------------------------------------------------------------
+
+
+class Recording(TorchDispatchMode):
+    """Takes down every operation with the tensors it was given and gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = kwargs or {}
+        result = function(*args, **given)
+        if not function.name().startswith("profiler"):
+            self.calls.append((function, args, given, result))
+        return result
+
+    @torch.no_grad()
+    def again(self) -> None:
+        """The same operations on the same tensors, their results put where they stood: all that a graph does."""
+        for function, args, given, before in self.calls:
+            for old, new in zip(tree_leaves(before), tree_leaves(function(*args, **given)), strict=True):
+                if isinstance(old, torch.Tensor) and old.untyped_storage().data_ptr() != _storage(new):
+                    old.copy_(new)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+class ByRecording:
+    """In place of CUDA's graphs. Taking work down does it, other than there: so it is undone."""
+
+    captures = True
+
+    def __init__(self, training: Training):
+        self.training, self.taken = training, 0
+
+    def run(self, work):
+        return work()
+
+    def capture(self, work):
+        self.taken += 1
+        lasting = [*self.training.generator.state_dict().values(), *self.training.discriminator.state_dict().values()]
+        for optimizer in (self.training.adam_g, self.training.adam_d):
+            lasting += [value for state in optimizer.state.values() for value in state.values()]
+        before = [tensor.clone() for tensor in lasting]
+        with Recording() as recording:
+            result = work()
+        with torch.no_grad():
+            for tensor, value in zip(lasting, before, strict=True):
+                tensor.copy_(value)
+        return recording.again, result
+
+    def make_room(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("ways", [("graph",), ("graph", "resident")])
+@pytest.mark.parametrize("name", FAMILY)
+def test_what_was_taken_down_once_and_is_done_again_is_the_plain_way_to_the_bit(data, name, ways):
+    """Whatever changes from draw to draw lies in a buffer: batch, flips, points, rates, dropout, norms' statistics."""
+    of = changed_length(recipe(FAMILY[name]), 14)
+    plain, other = (begun(of, data, *asked) for asked in ((), ways))
+    other.fast.graphs = Graphs(other, by=ByRecording(other))
+    replayed = 0
+    for update in range(of.steps):
+        plain.advance(), other.advance()
+        replayed += other.fast.graphs.steady
+        assert tiny.equal(state(plain), state(other)), update
+        assert tiny.logged(plain) == tiny.logged(other), update
+    assert replayed >= 3 and not other.fast.graphs.broken
+
+
+def changed_length(of: Recipe, steps: int) -> Recipe:
+    return tiny.changed(of, "budget.generator_updates", steps)
+
+
+def test_a_rate_that_were_fixed_in_a_graph_would_be_seen(data, monkeypatch):
+    """That the test above can fail: with the rate of the update that was taken down, weights differ."""
+    of = changed_length(recipe({"optimizer": Optimizer(lr=1e-3, constant=0.0)}), 8)
+    plain, other = (begun(of, data, *asked) for asked in ((), ("graph",)))
+    other.fast.graphs = Graphs(other, by=ByRecording(other))
+    monkeypatch.setattr(graphs, "rate_from", lambda optimizer, rate: contextlib.nullcontext())
+    found = []
+    for _ in range(of.steps):
+        plain.advance(), other.advance()
+        found.append(tiny.equal(state(plain), state(other)))
+    assert found[: graphs.WARM_UP + 1] == [True] * 3 + [False]
+
+
+def test_a_capture_that_fails_costs_no_update_and_no_other_way(data):
+    class Failing(ByRecording):
+        def capture(self, work):
+            work_done = super().capture(work)
+            if self.taken == 2:
+                raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+            return work_done
+
+    of = changed_length(recipe({"updates": (2, 1)}), 10)
+    plain, other = (begun(of, data, *asked) for asked in ((), ("graph",)))
+    other.fast.graphs = Graphs(other, by=Failing(other))
+    for update in range(of.steps):
+        plain.advance(), other.advance()
+        assert tiny.equal(state(plain), state(other)), update
+    assert other.fast.graphs is None
+    assert str(other.fast) == "graph: no: no CUDA graph could be made: CUDA out of memory."
 
 
 # -- nothing to wait for ------------------------------------------------------------------------
