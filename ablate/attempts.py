@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+PREEMPTIONS = 20  # in a row without a new checkpoint, until a trial gets nowhere that way
 FIRST_REST, LONGEST_REST = 1.0, 60.0  # seconds before a trial is taken up again; doubles from failure to failure
 
 
@@ -19,6 +20,7 @@ class Attempts:
     _jobs: Counter[str] = field(default_factory=Counter)
     _saved: dict[str, int] = field(default_factory=dict)  # update of its newest checkpoint
     _resting: list[tuple[float, str]] = field(default_factory=list)  # until when
+    _preempted: Counter[str] = field(default_factory=Counter)  # since its last new checkpoint
 
     def begin(self, id: str) -> None:
         self._jobs[id] += 1
@@ -31,6 +33,7 @@ class Attempts:
         """A checkpoint is on disk. A stream that is read again from its start brings no new one."""
         if step > self._saved.get(id, 0):
             self._saved[id], self._jobs[id] = step, 1
+            del self._preempted[id]
 
     def rest(self, id: str, now: float) -> float:
         """The machine failed it: seconds until its next job."""
@@ -42,6 +45,14 @@ class Attempts:
         """Nothing has failed (a pre-emption): it goes on at once."""
         self._jobs[id] = 0
         self._resting.append((now, id))
+
+    def preempted(self, id: str, now: float) -> bool:
+        """Its scheduler took its place away: it goes on, unless that has gone on for too long without progress."""
+        self._preempted[id] += 1
+        if self._preempted[id] > PREEMPTIONS:
+            return False
+        self.uncounted(id, now)
+        return True
 
     def rested(self, now: float) -> list[str]:
         """Those whose rest is over, and no longer among the resting."""

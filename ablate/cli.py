@@ -359,11 +359,18 @@ def schema() -> None:
 
 
 @app.command()
-def doctor(runs: Runs = RUNS, json: Json = False) -> None:
+def doctor(
+    runs: Runs = RUNS, json: Json = False,
+    executor: Annotated[str, typer.Option(help="Where trials shall run: local or slurm.")] = "local",
+) -> None:  # fmt: skip
     """Say what works on this machine."""
     from ablate.doctor import describe, examine
+    from ablate.problems import no_such
+    from ablate.resources import EXECUTORS
 
-    found = examine(runs)
+    if executor not in EXECUTORS:
+        raise typer.BadParameter(f"--executor: {no_such('executor', executor, EXECUTORS)}")
+    found = examine(runs, executor)
     if json:
         show_json(found)
     else:

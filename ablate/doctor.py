@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ablate import machine, space
+from ablate import machine, slurm, space
 from ablate.events import CorruptStream
 from ablate.plan import make_plan
 from ablate.problems import StudyError
 from ablate.records import StudyFolder
+from ablate.resources import LOCAL, SLURM
 from ablate.searchplan import restored
 from ablate.stored import Damaged
 from ablate.study import load
@@ -28,8 +29,8 @@ print(json.dumps({"gloo": dist.is_gloo_available(), "nccl": dist.is_nccl_availab
 """
 
 
-def examine(runs: Path) -> dict[str, Any]:
-    """Facts and findings; `ok` is False when a study can't run here."""
+def examine(runs: Path, executor: str = LOCAL) -> dict[str, Any]:
+    """Facts and findings; `ok` is False when a study can't run here, or can't be handed to the executor."""
     versions = machine.versions()
     missing = [name for name, version in versions.items() if not version]
     torch = _torch() if not missing else {"error": f"not installed: {', '.join(missing)}"}
@@ -42,6 +43,7 @@ def examine(runs: Path) -> dict[str, Any]:
     writable = _writable(runs)
     problems += [] if writable else [f"the runs folder {runs.absolute()} is not writable"]
     problems += _too_little_space(runs)
+    problems += slurm.problems() if executor == SLURM else []
     return {
         "ok": not problems, "problems": problems, "python": platform.python_version(), "platform": platform.platform(),
         "cores": machine.cores(), "versions": versions, "torch": torch,

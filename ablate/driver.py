@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ablate import outcome, race, racing, startfiles
 from ablate.artifacts import remove_checkpoints, tidy_ended
-from ablate.attempts import Attempts
+from ablate.attempts import PREEMPTIONS, Attempts
 from ablate.branching import Branching, for_worker
 from ablate.disk import make_folders
 from ablate.events import Ended, Event, EventReader, Measured, Saved
@@ -82,7 +82,7 @@ class Driver:
         self.branching = Branching(self.folder, self.plan.branches)
         self.attempts = Attempts()
         self.waiting = deque(self._unfinished())
-        self.branching.look(self.waiting)
+        self.branching.look([*self.waiting, *(running.spec.id for running in self.running)])
         for id in self.results:
             self.branching.ended(id, self.results)  # a kill may have come before
         try:
@@ -91,7 +91,7 @@ class Driver:
             self.interrupt.patient = True
             self._loop()
         finally:
-            for running in self.running:
+            for running in () if self.interrupt.leave else self.running:
                 running.handle.stop()
         return self.results
 
@@ -103,12 +103,20 @@ class Driver:
             if result is not None and result.status is Status.failed and self.retry_failed:
                 self._put_aside(id, result)
                 yield id
+            elif result is None and (handle := self.executor.adopt(self.folder.trial(id).root)):
+                self._adopt(id, handle, fallen.get(id))
             elif result is None and (why := outcome.stop_reason(self.folder.trial(id)) or fallen.get(id)):
                 self._stop(id, why)
             elif result is None:
                 yield id
             else:
                 self._settled_before(id, result)
+
+    def _adopt(self, id: str, handle: Handle, fallen: str | None) -> None:
+        """Follow a job that an earlier driver has started."""
+        if fallen:
+            outcome.ask_to_stop(self.folder.trial(id), fallen)
+        self._follow_from_now_on(self.plan.specs[id], handle)
 
     def _put_aside(self, id: str, result: TrialResult) -> None:
         """Keep what a failed trial left under another name, and queue a further record of its cells."""
@@ -138,6 +146,8 @@ class Driver:
             while not self.interrupt.count and self.executor.free() and (id := self._next()):
                 self._start(id)
             ended = [running for running in list(self.running) if self._advance(running)]
+            if self.interrupt.leave:
+                return self.display.note("leaving: jobs go on, and the same command finds them")
             if self.interrupt.count and asked_to_stop is None:
                 asked_to_stop = self.clock()
                 self._ask_to_stop()
@@ -248,12 +258,15 @@ class Driver:
         self._write_spec(spec, folder.spec)
         evict(folder.log)
         outcome.clear(folder)
-        self.attempts.begin(id)
-        self.ran = True
-        cells = self.plan.cells_of(id)
         handle = self.executor.start("run", folder.root, ranks=spec.ranks, threads=spec.threads)
         failpoint("trial-begun")
-        self.running.append(Running(spec, cells, handle, EventReader(folder.events)))
+        self._follow_from_now_on(spec, handle)
+
+    def _follow_from_now_on(self, spec: TrialSpec, handle: Handle) -> None:
+        self.attempts.begin(spec.id)
+        self.ran = True
+        cells = self.plan.cells_of(spec.id)
+        self.running.append(Running(spec, cells, handle, EventReader(self.folder.trial(spec.id).events)))
         for cell in cells:
             self.ledger.begin(cell)
             self.tracking.begin(cell, spec)
@@ -293,6 +306,8 @@ class Driver:
         elif settlement.next is Next.interrupted and not self.interrupt.count:
             self.attempts.uncounted(id, self.clock())
             self._note(running, "stopped from outside; taken up again")
+        elif settlement.next is Next.preempted:
+            self._preempted(running, settlement.why)
         elif settlement.next is Next.fail:
             self._tell(running, outcome.record_failure(id, folder, settlement.why))
         elif settlement.next is Next.stop:
@@ -306,6 +321,14 @@ class Driver:
                 " is mended, the same command goes on from the last checkpoints"
             )
         return True
+
+    def _preempted(self, running: Running, why: str) -> None:
+        id = running.spec.id
+        if self.attempts.preempted(id, self.clock()):
+            self._note(running, f"{why}; taken up again")
+        else:
+            why = f"machine: {why}, {PREEMPTIONS} times without a new checkpoint"
+            self._tell(running, outcome.record_failure(id, self.folder.trial(id), why))
 
     def _silent(self, running: Running) -> Outcome | None:
         """A job whose trial has written its end must be over: what starts it, is stuck."""

@@ -30,10 +30,17 @@ LOOK_SECONDS = 2  # between looks at the processes
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: exit codes of the ranks that failed (negative: a signal). `lost` when its launcher died."""
+    """How a job ended: exit codes of the ranks that failed (negative: a signal). `lost` when its launcher died.
+
+    A scheduler that knows more says it in `said`: that the job was `preempted`, or that what ended it was the
+    `arms` own doing, as memory over its limit.
+    """
 
     failures: Mapping[int, int] = field(default_factory=dict)
     lost: bool = False
+    said: str = ""
+    preempted: bool = False
+    arms: bool = False
 
     @property
     def clean(self) -> bool:
@@ -53,11 +60,19 @@ class Handle(Protocol):
 
 
 class Executor(Protocol):
+    outlives: bool  # whether its jobs go on when the driver has gone
+
+    def warm_up(self) -> None:
+        """Do ahead of the first job what takes time. Raises CannotLaunch where none could start."""
+
     def free(self) -> int:
         """How many more jobs can start now."""
 
     def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Handle:
         """Start a job whose spec.json lies in `folder`."""
+
+    def adopt(self, folder: Path) -> Handle | None:
+        """The job in `folder` that an earlier driver has started and that still runs or waits."""
 
     def wait(self, seconds: float) -> None:
         """Sleep until a job may have ended, that long at most."""
@@ -199,6 +214,8 @@ class LocalExecutor:
     than devices, slots take turns in being put beside others on one.
     """
 
+    outlives = False  # launchers and ranks end with the process that started them
+
     def __init__(self, slots: int, log: Path, *, devices: Sequence[str] = ()):
         self.slots, self._devices = slots, devices
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -231,6 +248,9 @@ class LocalExecutor:
         launcher = next(launcher for launcher in self._launchers if not launcher.busy)
         launcher.send({"kind": kind, "folder": str(folder.resolve()), "ranks": ranks, "threads": threads})
         return LocalHandle(launcher)
+
+    def adopt(self, folder: Path) -> None:
+        """None: nothing of a dead driver's is alive."""
 
     def wait(self, seconds: float) -> None:
         select.select([launcher.process.stdout for launcher in self._launchers if launcher.busy], [], [], seconds)

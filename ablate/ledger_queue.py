@@ -11,7 +11,6 @@ from ablate.ledger import Ledger, LedgerError, key
 from ablate.outbox import Outbox, Patience
 from ablate.records import Arm, Cell, TrialResult
 
-
 AT_ONCE = 50  # records that are queued before anything is started: 30 ms each, on a disk that others use
 
 

@@ -24,6 +24,7 @@ class Next(StrEnum):
 
     settled = "settled"  # its outcome is on disk
     interrupted = "interrupted"  # stopped on request; work is left
+    preempted = "preempted"  # its scheduler needed the place, or its time was up
     stop = "stop"  # stopped for good, for the reason that stands in its flag
     resume = "resume"  # the machine's failure: again, from the last checkpoint
     fail = "fail"  # the arm's own failure, or the budget of resumptions is spent
@@ -62,6 +63,10 @@ def settle(id: str, folder: TrialFolder, outcome: Outcome, *, attempts: int) -> 
         return Settlement(Next.stop, why)
     if outcome.clean and folder.stop.exists():
         return Settlement(Next.interrupted)
+    if outcome.preempted:
+        return Settlement(Next.preempted, outcome.said)
+    if outcome.arms:
+        return Settlement(Next.fail, f"arm: {outcome.said}")
     cause = earliest_error(folder)
     if cause and cause.kind in ("arm", "data") and not _killed(outcome):
         return Settlement(Next.fail, f"{cause.kind}: {cause.words}")
@@ -161,7 +166,7 @@ def _disk(outcome: Outcome, cause: Cause | None) -> bool:
 
 def _machine_failure(outcome: Outcome, cause: Cause | None) -> str:
     if outcome.lost:
-        return "the launcher died"
+        return outcome.said or "the launcher died"
     if cause and cause.type in ("Stalled", "DiskFull"):  # what follows is that others are ended
         return cause.words
     killed = [(rank, -code) for rank, code in outcome.failures.items() if code < 0]

@@ -15,6 +15,7 @@ from ablate import machine
 from ablate.events import CorruptStream, Ended, Started, read
 from ablate.plan import Plan
 from ablate.records import Status, StudyFolder, canonical
+from ablate.resources import LOCAL
 
 FILLED = 0.8  # of a GPU's memory: what trials take varies, and a peak that is passed ends one
 CONTEXT = 600 * 2**20  # bytes that CUDA itself takes for a process, beside what torch counts
@@ -32,14 +33,17 @@ class Taken:
 
 def packed(plan: Plan, runs: Path) -> Plan:
     """The plan with as many trials a GPU as pays, where `resources.slots` is auto, on CUDA, with one rank each."""
-    if plan.study.resources.slots != "auto" or plan.device != "cuda" or any(s.ranks > 1 for s in plan.specs.values()):
+    asked = plan.study.resources
+    if asked.executor != LOCAL or asked.slots != "auto" or plan.device != "cuda":
+        return plan
+    if any(spec.ranks > 1 for spec in plan.specs.values()):
         return plan
     folder, gpus = StudyFolder(runs, plan.study.name), len(machine.gpus())
     recipes = {canonical(spec.recipe) for spec in plan.specs.values()}
     found = [one for one in taken(plan, folder) if one.recipe in recipes]
     if not gpus or plan.undrawn or {one.recipe for one in found} != recipes:
         return plan
-    room = machine.cores() // (plan.study.resources.threads * gpus)
+    room = machine.cores() // (asked.threads * gpus)
     each = together(found, memory=machine.gpu_memory(), most=room)
     return replace(plan, slots=max(1, min(each * gpus, len(plan.specs))))
 

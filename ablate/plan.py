@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from ablate.problems import Problem, StudyError, dotted
 from ablate.properties import properties
 from ablate.records import SCHEMA, Arm, Cell, TrialSpec, digest
 from ablate.resolve import Resolved, ResolveError, identity_document, resolve
+from ablate.resources import LOCAL, MOST_JOBS
 from ablate.study import Metric, Study
 from trainers.families import METRICS
 from trainers.recipe import Recipe
@@ -202,7 +203,8 @@ def make_plan(study: Study) -> Plan:
 
     arms, left_out = _resolve_arms(study)
     widest = max(arm.resolved.ranks for arm in arms)
-    device = machine.device(study.resources.device, ranks=widest)
+    device = device_of(study, ranks=widest)
+    check_nodes(study, arms)
     arms = tuple(noted(arm, device) for arm in arms)
     data: dict[str, Any] = {}
     prints: dict[str, str] = {}  # canonical data options -> fingerprint
@@ -222,9 +224,29 @@ def make_plan(study: Study) -> Plan:
     warnings = (*_warnings(study, arms), *_left_out(study))
     plan = Plan(study, arms, tuple(cells), specs, data, device, 1, warnings, left_out)
     asked = study.resources
-    slots = machine.slots(asked.slots, trials=len(specs) + plan.undrawn, ranks=widest, threads=asked.threads,
-                          device=device)  # fmt: skip
+    trials = len(specs) + plan.undrawn
+    if asked.executor == LOCAL:
+        slots = machine.slots(asked.slots, trials=trials, ranks=widest, threads=asked.threads, device=device)
+    else:
+        slots = min(trials, MOST_JOBS) if asked.slots == "auto" else asked.slots
     return replace(plan, slots=slots)
+
+
+def check_nodes(study: Study, arms: Iterable[PlannedArm]) -> None:
+    """Raises StudyError for arms whose ranks can't lie on the nodes in equal parts."""
+    nodes = study.resources.nodes
+    odd = {arm.resolved.ranks: arm.name for arm in arms if arm.resolved.ranks % nodes}
+    if odd:
+        said = ", ".join(f"the {ranks} ranks of {name}" for ranks, name in sorted(odd.items()))
+        raise StudyError([_problem(study, "resources.nodes", f"{nodes} does not divide {said}")])
+
+
+def device_of(study: Study, *, ranks: int) -> str:
+    """`cpu` or `cuda`: what the study says, what this machine has, or what a scheduler is asked for."""
+    asked = study.resources
+    if asked.executor != LOCAL and asked.device == "auto":
+        return "cuda" if asked.gpus_per_node else "cpu"
+    return machine.device(asked.device, ranks=ranks)
 
 
 def trial_spec(

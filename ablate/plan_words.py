@@ -10,6 +10,7 @@ from typing import Any
 
 from ablate import machine, searchplan, space
 from ablate.plan import Plan, PlannedArm
+from ablate.resources import LOCAL
 
 EXPLORATORY_BELOW = 5  # seeds
 EFFECTS_SHOWN = 12
@@ -18,17 +19,30 @@ HELD = "\u00a0"  # a space at which no line breaks
 ROMAN = {3: "III", 4: "IV", 5: "V", 6: "VI", 7: "VII", 8: "VIII"}
 
 
+def _where(plan: Plan) -> str:
+    """What `slots: auto` fills, and how a scheduler is asked."""
+    asked = plan.study.resources
+    if asked.executor == LOCAL:
+        return f" (auto, of {machine.room(plan.device)})" if asked.slots == "auto" else ""
+    jobs = -(-plan.slots // asked.trials_per_job)
+    share = f" of {asked.trials_per_job} trials" if asked.trials_per_job > 1 else ""
+    nodes = f" on {_count(asked.nodes, 'node')} each" if asked.nodes > 1 else ""
+    place = f" in partition {asked.partition}" if asked.partition else ""
+    return f", as {_count(jobs, 'job')}{share} of {asked.executor}{nodes}{place}; the time below has room for all"
+
+
 def describe(plan: Plan, facts: Mapping[str, Any]) -> str:
     """The plan for people."""
-    study = plan.study
+    study, asked = plan.study, plan.study.resources
     lines = [f"{study.name}: {study.question}", "", *_arms(plan), "", *_size(plan), *_once(facts["trained_once"])]
     resources = facts["resources"]
     *fewer, most = resources["ranks"]
     ranks = " or ".join([*map(str, fewer), _count(most, "rank")])
     lines.append(f"equal for all arms: {_budget(plan)}")
-    chosen = f" (auto, of {machine.room(plan.device)})" if study.resources.slots == "auto" else ""
-    lines.append(f"on {resources['device']}: {ranks} a trial, {_count(resources['slots'], 'trial')} at a time{chosen}")
-    if plan.device == "cuda" and (each := machine.beside(plan.slots, len(machine.gpus()))) > 1:
+    side_by_side = f"{_count(resources['slots'], 'trial')} at a time{_where(plan)}"
+    lines.append(f"on {resources['device']}: {ranks} a trial, {side_by_side}")
+    on_gpus = asked.executor == LOCAL and plan.device == "cuda"
+    if on_gpus and (each := machine.beside(plan.slots, len(machine.gpus()))) > 1:
         lines.append(f"up to {each} trials share a GPU, and its memory")
     lines += ["", *_design(facts["design"]), *searchplan.describe(plan), *searchplan.describe_race(plan)]
     lines += ["", *_detectable(facts["detectable"], len(study.seeds))]

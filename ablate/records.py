@@ -270,6 +270,11 @@ class StudyFolder:
         return self.root / "search.json"
 
     @property
+    def slurm(self) -> Path:
+        """Which jobs of Slurm's were submitted for which trials, and how they ended."""
+        return self.root / "slurm"
+
+    @property
     def mlflow(self) -> Path:
         return self.runs / "mlflow.db"
 

@@ -16,11 +16,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from ablate import codechange, failpoints, importances, machine, startfiles, testreads
+from ablate import codechange, executors, failpoints, importances, machine, startfiles, testreads
 from ablate.disk import remove_leftovers
 from ablate.display import Display
 from ablate.driver import Driver, counts
-from ablate.executor import LocalExecutor
 from ablate.failpoints import failpoint
 from ablate.interrupts import Interrupt
 from ablate.lock import hold
@@ -35,6 +34,7 @@ from ablate.processes import evict
 from ablate.projections import open_projections, unreachable
 from ablate.race import Judge, looks_of
 from ablate.records import Status, StudyFolder, TrialResult, TrialSpec, write_atomically
+from ablate.resources import LOCAL
 from ablate.searchplan import only_adds, restored
 from ablate.space import shortage
 from ablate.sqlite import unsound
@@ -102,7 +102,8 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
     with hold(folder.lock):
         began, interrupt = time.time(), Interrupt()
         interrupt.install()
-        clear_away(folder)
+        interrupt.lasting = plan.study.resources.executor != LOCAL
+        clear_away(folder, evicting=not interrupt.lasting)
         plan = restored(plan, folder)
         check_plan(plan, folder, extend=extend)
         check_databases(plan, folder)
@@ -110,7 +111,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
         log_into(folder.log)
         if asked := failpoints.asked_for():
             log.warning("faults are injected: %s", asked)
-        executor = LocalExecutor(plan.slots, folder.log, devices=machine.gpus() if plan.device == "cuda" else ())
+        executor = executors.make(plan, folder)
         try:
             if plan.undrawn or not all(finished(id, folder.trial(id)) for id in plan.specs):
                 executor.warm_up()  # the launchers load torch while the data is prepared
@@ -126,7 +127,8 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
                                     sleep=executor.wait)  # fmt: skip
                     results, plan = driver.run(), driver.plan
                 interrupt.patient = True  # what is left takes seconds
-                executor.close()
+                if not interrupt.leave:
+                    executor.close()
                 if driver.ran or not folder.provenance.exists():
                     write_provenance(plan, folder, results, began=began)
                 whole = len(results) == len(plan.specs) and not plan.undrawn
@@ -136,7 +138,8 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
                 if whole:
                     tracking.finish_study(folder.report, summary(folder.report))
         finally:
-            executor.close()
+            if not interrupt.leave:
+                executor.close()
         behind = unreachable(ledger, tracking)
         return Ended(_code(plan, results, behind), path, counts(plan, results), behind, tracking.place, remark)
 
@@ -153,9 +156,12 @@ def _code(plan: Plan, results: Mapping[str, TrialResult], behind: Mapping[str, s
 # -- before anything starts ---------------------------------------------------------------------
 
 
-def clear_away(folder: StudyFolder) -> None:
-    """End what a dead driver left alive (a stopped process can't see that it has died), then remove its half files."""
-    for place in (folder.root / "trials", folder.references.root, folder.log):
+def clear_away(folder: StudyFolder, *, evicting: bool = True) -> None:
+    """End what a dead driver left alive (a stopped process can't see that it has died), then remove its half files.
+
+    Without `evicting`, what it left is to be found alive: jobs that outlive their driver.
+    """
+    for place in (folder.root / "trials", folder.references.root, folder.log) if evicting else ():
         evict(place)
     remove_leftovers(folder.root)
 
@@ -179,7 +185,7 @@ def check_machine(plan: Plan, runs: Path) -> None:
         raise CannotRun(str(error)) from None
     widest, found = max(spec.ranks for spec in plan.specs.values()), len(machine.gpus())
     shared = widest == 1 and found > 0  # trials of one rank may stand side by side on a GPU
-    if plan.device == "cuda" and found < widest * plan.slots and not shared:
+    if plan.study.resources.executor == LOCAL and plan.device == "cuda" and found < widest * plan.slots and not shared:
         raise CannotRun(
             f"resources: {plan.slots} trials side by side with {widest} ranks each need {widest * plan.slots} GPUs,"
             f" this machine shows {found}; set resources.ranks and resources.slots to fit, or resources.device to cpu"

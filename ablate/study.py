@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from ablate.conditions import Conditions
 from ablate.confirm import unfounded
@@ -21,13 +21,14 @@ from ablate.problems import no_such, not_local, shown, without_password
 from ablate.race import Race, read_race
 from ablate.records import KEPT, StudyFolder
 from ablate.resolve import attempt, place_paths
+from ablate.resources import Resources
 from ablate.search import Search
 from ablate.searchfile import Asked, read_search
 from ablate.sources import Sources, gather
 from ablate.validate import stand_in, validate
 from trainers.availability import unavailable
 from trainers.families import METRICS
-from trainers.options import Bounds, Count, NonNegative, options
+from trainers.options import NonNegative, options
 
 EFFECTS_OF_FACTORS = ("both", "factorial", "fractional")  # designs that estimate them
 SEEDS = 5  # where a study says nothing; fewer are exploratory
@@ -56,21 +57,6 @@ class Failure:
     """What a diverged or collapsed trial is worth in the ranking: that of the mean-colour predictor, or a number."""
 
     score: Literal["mean_colour"] | float = "mean_colour"
-
-
-@options
-class Resources:
-    """Where trials run. `slots` trials run at a time, each on `ranks` DDP ranks with `threads` CPU threads.
-
-    With `share`, a first part of training that trials have in common is trained once; their numbers are the same.
-    """
-
-    executor: Literal["local"] = "local"
-    ranks: Annotated[int, Bounds(low=1, high=1024)] = 1
-    slots: Literal["auto"] | Count = "auto"
-    threads: Annotated[int, Bounds(low=1, high=1024)] = 1
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    share: bool = True
 
 
 @options
@@ -211,6 +197,9 @@ def _section(sources: Sources, key: str, cls: type) -> Any:
             sources.refuse((key, "name"), no_such("metric", found.name, METRICS.names()))
     if cls is Tracking and found:
         return _tracking(sources, found)
+    if cls is Resources and found:
+        for option, said in found.refusals():
+            sources.refuse((key, option), said)
     return found or stand_in(cls, raw, errors)
 
 

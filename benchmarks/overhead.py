@@ -72,6 +72,9 @@ class Empty:
     def free(self) -> int:
         return int(all(handle.seen for handle in self.handles[-1:]))
 
+    def adopt(self, folder: Path) -> None:
+        """Nothing was there before."""
+
     def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Over:
         from ablate.events import Ended, EventWriter, Measured, Started
 

@@ -108,7 +108,8 @@ class Sides:
     def ablate(self) -> float:
         name, runs = next(self._names), self.root / "runs"
         sets = [word for one in [f"name={name}", *self.study.sets] for word in ("--set", one)]
-        seconds = _timed("-P", "-m", "ablate.cli", "run", str(self.study.path), "--runs", str(runs), *sets, cwd=self.root)
+        words = ("run", str(self.study.path), "--runs", str(runs), *sets)
+        seconds = _timed("-P", "-m", "ablate.cli", *words, cwd=self.root)
         self.inside["ablate"].append(between(runs / name / "trials"))
         return seconds
 

@@ -17,6 +17,7 @@ import signal
 import sys
 from importlib import import_module
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import IO
 
@@ -43,17 +44,22 @@ def serve() -> None:
         asked_to_be_fresh()
     except ValueError as error:
         return _say(replies, {"cannot": str(error)})
-    context = multiprocessing.get_context("forkserver")
-    preload = [*PRELOAD, *_part_modules()]
-    context.set_forkserver_preload(preload)
-    _check_preload(context, preload)
+    pool = Pool(loaded())
     _say(replies, {"ready": os.getpid()})
-    pool = Pool(context)
     try:
         for line in sys.stdin:
             _say(replies, launch(Job(**json.loads(line)), pool))
     finally:
         pool.close()
+
+
+def loaded() -> ForkServerContext:
+    """A context whose forkserver has loaded torch and all that trains. Raises what kept it from that."""
+    context = multiprocessing.get_context("forkserver")
+    preload = [*PRELOAD, *_part_modules()]
+    context.set_forkserver_preload(preload)
+    _check_preload(context, preload)
+    return context
 
 
 def _deserted() -> bool:

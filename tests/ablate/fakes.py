@@ -56,6 +56,9 @@ class InstantExecutor:
     started: list[str] = field(default_factory=list)
     handles: list[Handle] = field(default_factory=list)
 
+    def adopt(self, folder: Path) -> None:
+        """Nothing outlives its driver."""
+
     def free(self) -> int:
         return self.slots - sum(not handle.over for handle in self.handles)
 

@@ -14,15 +14,24 @@ from ablate.artifacts import problems
 from ablate.executor import Executor, Handle, LocalExecutor, Outcome
 from ablate.outcome import Next, clear, finished, settle
 from ablate.records import TrialFolder
-from tests import processes
+from ablate.slurm import SlurmExecutor
+from tests import processes, slurm
 from tests.trainers import jobs
 from trainers.checkpoint import Checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+
+
+def on_slurm(root: Path) -> Executor:
+    slurm.needed()
+    return SlurmExecutor(root / "slurm", 2)
+
+
 # Name -> an executor with two slots that may write below a folder.
 EXECUTORS: dict[str, Callable[[Path], Executor]] = {
     "local": lambda root: LocalExecutor(2, root / "driver.log"),
+    "slurm": on_slurm,
 }
 SIZE = {"steps": 40, "every": 10, "ranks": 2}  # long enough to be interrupted
 PATIENCE = 240  # seconds for anything to happen

@@ -22,8 +22,8 @@ NETWORK = {
 ENVIRONMENT = {
     "ablate/executor.py", "ablate/failpoints.py", "ablate/machine.py", "ablate/mlflow_store.py",
     "ablate/readers/experiment.py", "ablate/readers/sources.py", "ablate/start.py", "trainers/entry.py",
-    "trainers/lastwords.py", "trainers/pool.py", "trainers/pristine.py", "trainers/ranks.py", "trainers/resident.py",
-    "trainers/watchdog.py", "trainers/ways.py", "trainers/weightfiles.py",
+    "trainers/batch.py", "trainers/elastic.py", "trainers/lastwords.py", "trainers/pool.py", "trainers/pristine.py",
+    "trainers/ranks.py", "trainers/resident.py", "trainers/watchdog.py", "trainers/ways.py", "trainers/weightfiles.py",
 }  # fmt: skip
 
 
