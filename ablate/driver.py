@@ -188,17 +188,21 @@ class Driver:
         return None
 
     def _ready(self) -> str | None:
-        """The first that need not wait for a part of its training that another is to make; None where all have to.
+        """The first that need not wait for a part of its training that another is to make, nor for a look of the race;
+        None where all have to.
 
-        One of those that they wait for runs, rests or stands in the queue itself: it is there earlier.
+        What they wait for runs, rests or stands in the queue itself, before them and with the same seed.
         """
         if not self.branching.found:
             return self.waiting.popleft()
         unfinished = {*self.waiting, *self.attempts.resting, *(running.spec.id for running in self.running)}
-        found = next((id for id in self.waiting if not self.branching.awaited(id, unfinished)), None)
-        if found is not None:
-            self.waiting.remove(found)
-        return found
+        for id in self.waiting:
+            if racing.due(self.plan, self.looks, id) is not None:
+                return None
+            if not self.branching.awaited(id, unfinished):
+                self.waiting.remove(id)
+                return id
+        return None
 
     def _draw(self) -> None:
         """Add the next arm of the search: to plan.json first, so that a killed driver finds it there."""

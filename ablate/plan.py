@@ -98,9 +98,9 @@ class Plan:
 
     @cached_property
     def branches(self) -> Mapping[str, Branch]:
-        """Trials that go on from what another trains: none of a race or a search, which may never run that one."""
+        """Trials that go on from what another trains: none of a search, whose arms are not known yet."""
         study = self.study
-        return branches(self.specs) if study.resources.share and not (study.race or study.search) else {}
+        return branches(self.specs) if study.resources.share and not study.search else {}
 
     def untrained(self, trial: str) -> float:
         """Share of a trial's updates that another one makes for it."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -74,11 +76,9 @@ def test_to_share_changes_no_trial_and_no_plan(make):
     assert one.specs == two.specs and one.to_json() == two.to_json()
 
 
-def test_a_race_and_a_search_share_nothing(make):
-    raced = make("race=true", "seeds=5")
-    assert raced.study.race and branches(raced.specs) and raced.branches == {}
-    searched = make(text=SEARCH)
-    assert replace(searched, specs=raced.specs).branches == {} and branches(raced.specs)
+def test_a_search_shares_nothing(make):
+    plan = make()
+    assert branches(plan.specs) and replace(make(text=SEARCH), specs=plan.specs).branches == {}
 
 
 @pytest.mark.parametrize("change", [{"device": "cuda"}, {"seed": 7}, {"replica": 1}, {"ranks": 2}, {"threads": 2},
@@ -102,8 +102,6 @@ def test_what_is_kept_of_the_networks_is_no_matter(make):
 
 
 def test_many_arms_are_a_matter_of_a_moment(make):
-    import time
-
     levels = ", ".join(f"s{n}: {{stages: [{{until: 0.5}}, {{terms: {{l1: {n + 1}}}}}]}}" for n in range(60))
     plan = make(f"factors.course={{{levels}}}", "seeds=5")
     began = time.process_time()
@@ -390,6 +388,39 @@ def test_branches_stay_for_as_long_as_somebody_is_to_come(make, tmp_path):
     checked(plan, tmp_path / "runs", Looking())
     assert (seen[base], seen[late], seen[slow]) == (True, True, True)
     assert not seen[plan.cells[4].trial]
+
+
+@dataclass
+class Scored(Stepping):
+    """With scores by arm and seed: the worse arms leave a race."""
+
+    worth: dict[str, float] = field(default_factory=dict)
+
+    def _measure(self, paths: TrialFolder, step: int) -> None:
+        scores = {"gmsd": self.worth[paths.root.name], "mae": 0.5}
+        self._write(paths, events.Measured, step=step, images=4 * step, split="validation", values=scores)
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4])
+@pytest.mark.parametrize("worse", ["late", "slow"])
+def test_in_a_race_trials_share_and_no_seed_begins_before_its_look(make, tmp_path, slots, worse):
+    plan = make("race=true", "seeds=5", f"resources.slots={slots}")
+    arms = {cell.trial: (cell.arm.removeprefix("course="), cell.seed) for cell in plan.cells}
+    worth = {id: 0.5 + 0.4 * (arm == worse) + random.Random(f"{arm}/{seed}").gauss(0, 0.01)
+             for id, (arm, seed) in arms.items()}  # fmt: skip
+    executor = Scored(slots=slots, worth=worth)
+    driven = checked(plan, tmp_path / "runs", executor)
+    stopped = {arms[id] for id, result in driven.results.items() if result.status.value == "stopped"}
+    assert stopped == {(worse, 4), (worse, 5)}
+    for seed in (4, 5):
+        first = min(place(executor.log, "begun", id) for id in executor.started if arms[id][1] == seed)
+        assert {id for act, id in executor.log[:first] if act == "ended"} >= {
+            id for id, (_, before) in arms.items() if before < seed and arms[id] not in stopped
+        }  # fmt: skip
+    shared = [id for id, branch in plan.branches.items() if id in executor.started and branch.trunk in executor.started]
+    assert all(place(executor.log, "left", plan.branches[id].trunk) < place(executor.log, "begun", id) for id in shared)
+    third = next(id for id, arm in arms.items() if arm == ("third", 5))
+    assert third in executor.started and (third in shared) == (worse != "late"), "without its trunk it trains alone"
 
 
 # -- what is left on disk -----------------------------------------------------------------------------------

@@ -268,6 +268,18 @@ def test_a_trunk_that_is_interrupted_leaves_its_branch_once(tmp_path, known):
     assert (jobs.facts(fork), told(fork)) == known
 
 
+def test_a_branch_that_was_damaged_is_left_again_by_a_trunk_that_comes_by_once_more(tmp_path, known):
+    trunk, fork = pair_in(tmp_path, trained=False)
+    assert jobs.run(trunk, failpoints=f"step=kill@{POINT + 3}") == [jobs.KILLED]
+    _torn(trunk)
+    train.run(trunk.root)  # from the checkpoint at the branch; two updates after it are there already
+    stream = events.read(trunk.events)
+    again = [at for at, event in enumerate(stream) if isinstance(event, events.Saved) and event.what == "branch"]
+    assert len(again) == 2 and any(event.step > POINT for event in stream[: again[1]])
+    assert updates_of(lambda: train.run(fork.root)) == STEPS - POINT
+    assert (jobs.facts(fork), told(fork)) == known
+
+
 # -- kills ----------------------------------------------------------------------------------------
 
 # A trial of its own passes these; that it passes them too where it takes over is what counts here.
