@@ -78,7 +78,7 @@ def packed(device: torch.device, scale: Scale) -> Iterator[Row]:
 
 
 def as_processes(device: torch.device, scale: Scale) -> Iterator[Row]:
-    """G2 as `resources.slots` does it, and G7: what passes between the end of a trial and the next one's first update."""
+    """G2 as `resources.slots` does it, and G7: what passes between the end of a trial and the start of the next."""
     spans = {}
     with tempfile.TemporaryDirectory() as temporary:
         for slots in (1, scale.trials):
@@ -92,7 +92,7 @@ def as_processes(device: torch.device, scale: Scale) -> Iterator[Row]:
     ordered = sorted(spans[1, "fast"])
     gaps = [after[0] - before[1] for before, after in zip(ordered, ordered[1:], strict=False)]
     shares = tuple(100 * gap / (LONG + gap) for gap in gaps)
-    what = f"idle between trials of {LONG / 60:.0f} minutes: from the end of one until the next has built its networks"
+    what = f"idle between trials of {LONG / 60:.0f} minutes, from the end of one until the next has its networks"
     yield Row("G7", what, shares, G7, at_most=True, unit="%", facts={"seconds": gaps})
 
 
