@@ -45,7 +45,10 @@ def in_turns(trainings: list, device: torch.device, scale: Scale, streams: list)
 
 
 def packed(device: torch.device, scale: Scale) -> Iterator[Row]:
-    """G2 in one process: on streams of their own against one after another."""
+    """G2 in one process: on streams of their own against one after another.
+
+    For the time alone: graphs of one process have one seed of dropout between them, which streams would race for.
+    """
     for count, tile, goal in zip(scale.packed, (scale.tile, scale.small), G2, strict=True):
         fast = [training(device, tile, scale.width, precision="bf16", batch=1, ways=scale.ways, seed=seed)
                 for seed in range(1, count + 1)]  # fmt: skip
@@ -89,7 +92,7 @@ def as_processes(device: torch.device, scale: Scale) -> Iterator[Row]:
     ordered = sorted(spans[1, "fast"])
     gaps = [after[0] - before[1] for before, after in zip(ordered, ordered[1:], strict=False)]
     shares = tuple(100 * gap / (LONG + gap) for gap in gaps)
-    what = f"idle between trials of {LONG / 60:.0f} minutes: from the end of one to the first update of the next"
+    what = f"idle between trials of {LONG / 60:.0f} minutes, from the end of one until the next has its networks"
     yield Row("G7", what, shares, G7, at_most=True, unit="%", facts={"seconds": gaps})
 
 

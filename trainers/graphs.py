@@ -91,7 +91,7 @@ class Graphs:
             captured.again()
             found = Found(captured.found.names, captured.found.row.clone())
         else:
-            if not self._times[key]:
+            if not self._times:
                 self.by.make_room()
             found = self.by.run(lambda: self._learned(learning))
         self._log(found)

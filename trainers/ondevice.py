@@ -13,6 +13,7 @@ from trainers.codes import STEPS
 from trainers.tiles import Tiles
 
 SHARE = 0.25  # of the device's free memory: what the tiles of one trial may take of it
+UPLOADED = 64  # tiles at a time
 SIGN = np.uint16(STEPS + 1)  # the bit by which code - 2**15, read as signed, differs from the code
 
 
@@ -20,9 +21,10 @@ class TilesOnDevice:
     """Codes of chosen tiles as tensors (N, C, H, W): uint8, int16 in place of uint16, or floats as they are."""
 
     def __init__(self, tiles: Tiles, indices: Sequence[int] | np.ndarray, device: torch.device):
+        indices = np.asarray(indices)
         self._places = np.full(len(tiles), -1, np.int64)
-        self._places[np.asarray(indices)] = np.arange(len(indices))
-        self._codes = [_held(array[indices], device) for array in (tiles.sar, tiles.optical, tiles.mask)]
+        self._places[indices] = np.arange(len(indices))
+        self._codes = [_held(array, indices, device) for array in (tiles.sar, tiles.optical, tiles.mask)]
 
     def places(self, indices: np.ndarray) -> np.ndarray:
         """Where tiles of the data set lie here: (B,) int64."""
@@ -52,12 +54,18 @@ def room(device: torch.device) -> int:
     return int(SHARE * free)
 
 
-def _held(codes: np.ndarray, device: torch.device) -> Tensor:
+def _held(array: np.ndarray, indices: np.ndarray, device: torch.device) -> Tensor:
+    """Uploaded a few tiles at a time: the host need not hold them all."""
+    held = torch.empty((len(indices), *array.shape[1:]), dtype=_signed(np.empty(0, array.dtype)).dtype, device=device)
+    for start in range(0, len(indices), UPLOADED):
+        held[start : start + UPLOADED] = _signed(array[indices[start : start + UPLOADED]])
+    return held
+
+
+def _signed(codes: np.ndarray) -> Tensor:
     """torch has few operations on uint16: the codes are shifted to the same steps around 0."""
     codes = np.ascontiguousarray(codes)
-    if codes.dtype == np.uint16:
-        codes = (codes ^ SIGN).view(np.int16)
-    return torch.from_numpy(codes).to(device)
+    return torch.from_numpy((codes ^ SIGN).view(np.int16) if codes.dtype == np.uint16 else codes)
 
 
 def _mirrored(codes: Tensor, flips: Tensor) -> Tensor:

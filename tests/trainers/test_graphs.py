@@ -183,7 +183,7 @@ class ByRecording:
     captures = True
 
     def __init__(self, training: Training):
-        self.training, self.taken = training, 0
+        self.training, self.taken, self.rooms, self.ends = training, 0, 0, 0
 
     def run(self, work):
         return work()
@@ -202,10 +202,10 @@ class ByRecording:
         return recording.again, result
 
     def make_room(self) -> None:
-        pass
+        self.rooms += 1
 
     def end(self) -> None:
-        pass
+        self.ends += 1
 
 
 @pytest.mark.parametrize("ways", [("graph",), ("graph", "resident")])
@@ -239,6 +239,23 @@ def test_a_rate_that_were_fixed_in_a_graph_would_be_seen(data, monkeypatch):
         plain.advance(), other.advance()
         found.append(tiny.equal(state(plain), state(other)))
     assert found[: graphs.WARM_UP + 1] == [True] * 3 + [False]
+
+
+def test_a_stage_ends_its_graphs_and_no_ramp_takes_any(data):
+    """Emptying memory and waiting for the device cost time: once a stage."""
+    base = tiny.recipe(steps=20)
+    ramped = tiny.stage(base, Timing(ramp=0.25), terms={"l1": 1.0})
+    of = replace(base, stages=(tiny.stage(base, Timing(until=0.5)), ramped))
+    training = begun(of, data, "graph")
+    by = ByRecording(training)
+    training.fast.graphs = Graphs(training, by=by)
+    found = []
+    for _ in range(of.steps):
+        training.advance()
+        found.append((by.taken, by.rooms, by.ends))
+    first, second = (1, 1, 0), (1, 2, 1)
+    assert found[:10] == [(0, 1, 0)] * 2 + [first] * 8
+    assert found[10:17] == [second] * 7 and found[17:] == [(2, 2, 1)] * 3  # five updates of ramp, three to warm up
 
 
 def test_a_capture_that_fails_costs_no_update_and_no_other_way(data):

@@ -8,7 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.trainers import tiny
+from trainers import ondevice
+from trainers.families import LAYOUTS
 from trainers.ondevice import TilesOnDevice, room, size
+from trainers.prepare import prepare
 from trainers.tiles import Tiles
 
 COUNT, SIDE = 7, 6
@@ -64,6 +68,31 @@ def test_every_code_has_its_value(kind):
     there = TilesOnDevice(of, [0], CPU)
     found = there.read(torch.tensor([0]), torch.tensor([False]))
     assert all(same(*pair) for pair in zip(found, of.read([0]), strict=True))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, COUNT, 100])
+def test_tiles_go_there_a_few_at_a_time(monkeypatch, at_a_time):
+    of = tiles(np.uint16, np.uint8, "holes")
+    monkeypatch.setattr(ondevice, "UPLOADED", at_a_time)
+    chosen = np.array([6, 0, 3, 2, 5])
+    there = TilesOnDevice(of, chosen, CPU)
+    found = there.read(torch.from_numpy(there.places(chosen)), torch.ones(len(chosen), dtype=torch.bool))
+    assert all(same(*pair) for pair in zip(found, of.read(chosen, np.ones(len(chosen), bool)), strict=True))
+
+
+@pytest.mark.parametrize("given", [{}, {"misregistration": 2.0}])
+def test_a_prepared_data_set_draws_the_same_batches_from_there(tmp_path, given):
+    folder = prepare(LAYOUTS.options("synthetic")(scenes=4, size=64, tile=32, **given), tmp_path)
+    of = tiny.changed(tiny.recipe(batch=5), "data.flip", "horizontal")
+    one, other = (tiny.training(of, folder, ways=ways).draws for ways in ((), ("resident",)))
+    assert other.held is not None and one.tiles.sar.dtype.kind == "u"
+    flipped = 0
+    for number in range(8):
+        here, there = one.batch(number), other.batch(number)
+        flipped += int(one.order.batch_at(number)[1].sum())
+        for name in ("sar", "real", "mask"):
+            assert same(getattr(there, name), getattr(here, name).numpy())
+    assert 0 < flipped < 40
 
 
 def test_a_memory_map_is_held_without_its_file(tmp_path):
