@@ -25,21 +25,26 @@ from benchmarks.scaling import driver, figures, slots, step
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT, PAGE = ROOT / "docs/benchmarks", ROOT / "docs/speed.md"
+MOST_PROJECTED = 315
+SHORT, LONG = 40, 2000  # generator updates of a trial
 MARK, END = "<!-- scaling.json -->\n", "<!-- end -->"
 
 
-def of_driver(quick: bool, most: int = 1000) -> Iterable[object]:
-    """`most` trials with projections, which take a quarter of a second each on a busy machine."""
+def of_driver(quick: bool) -> Iterable[object]:
+    """With projections no more than MOST_PROJECTED trials: each takes a quarter of a second on a busy machine."""
     sizes = driver.SIZES[:2] if quick else driver.SIZES
     yield from (driver.measure(size) for size in sizes)
     if not quick:
         yield from (driver.measure(size, readings=50) for size in (30, 315))
-        yield from (driver.measure(size, projected=True) for size in sizes if size <= most)
+        yield from (driver.measure(size, projected=True) for size in sizes if size <= MOST_PROJECTED)
 
 
 def of_slots(quick: bool) -> Iterable[object]:
-    order, seeds, updates = ((2,), 1, 4) if quick else ((1, 2, 2, 1), 4, 150)
-    yield from (slots.measure(number, seeds=seeds, updates=updates) for number in order)
+    """Short trials, whose beginnings and ends weigh most, and longer ones."""
+    if quick:
+        return (yield slots.measure(2, seeds=1, updates=4))
+    yield from (slots.measure(number, seeds=2, updates=SHORT) for number in (1, 2, 2, 1))
+    yield slots.measure(2, seeds=2, updates=LONG)
 
 
 def of_step(quick: bool) -> Iterable[object]:

@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS, MOST_LEVELS = 5, 400  # seeds an arm, twice as many where a study would have more levels than it may
 SIZES = (10, 30, 100, 315, 1000, 3160)  # half decades
-MB = 1e6
+FLOOR, MB = 50, 1e6
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Driven:
     planned: float
     ran: float
     processor: float
+    floor: float  # seconds a trial of bare durable writes, before and after
     told: float  # seconds more until both projections had been told
     before: float
     after: float
@@ -72,17 +73,20 @@ def drive(root: Path, trials: int, *, projected: bool, readings: int) -> Driven:
     """Run such a study under `root`, in this process."""
     from ablate.plan import make_plan
     from ablate.study import load
-    from benchmarks.overhead import Empty, run_with
+    from benchmarks.overhead import Empty, Studies, run_with
     from tests.ablate.studies import write
 
+    bare = Studies(root, FLOOR).floor  # a disk that others use drifts
     make_plan(load(write(root / "first", text("first", SIZES[0]))))  # what is imported for it does not count
+    floor = bare() / 2
     before, began, used = resident(), time.perf_counter(), time.process_time()
     plan = make_plan(load(write(root / "study", text("scaled", trials))))
     planned = time.perf_counter() - began
     assert len(plan.specs) == trials
     ran, told = run_with(plan, root / "runs", Empty(readings), projected=projected)
     used = time.process_time() - used
-    return Driven(trials, readings, projected, planned, ran, used, told, before, resident(), peak())
+    floor += bare() / 2
+    return Driven(trials, readings, projected, planned, ran, used, floor, told, before, resident(), peak())
 
 
 def resident() -> float:

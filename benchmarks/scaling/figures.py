@@ -51,7 +51,10 @@ def _driver(left: Axes, right: Axes, points: Points) -> None:
         if not found[0]["readings"]:  # the time to write them is the jobs'
             left.plot(trials, [_milliseconds(one) for one in found], "o-", color=colour, markersize=3.5)
             left.plot(trials, [_of_processor(one) for one in found], "--", color=colour)
+    own = [one for one in points if not one["projected"] and not one["readings"]]
+    left.plot([one["trials"] for one in own], [1e3 * one["floor"] for one in own], ":", color=GREY, label="bare writes")
     left.set(xscale="log", yscale="log", xlabel="trials of the study", ylabel="ms a trial; dashed: of the processor")
+    left.legend(frameon=False)
     right.set(xscale="log", xlabel="trials of the study", ylabel="driver's memory at the end, MB")
     right.set_ylim(bottom=0)
     right.legend(frameon=False)
@@ -73,7 +76,8 @@ def _driver_said(points: Points) -> str:
     return (
         f"Planning, running and folding an empty trial costs the driver {_milliseconds(fewest):.3g} ms in a study of "
         f"{fewest['trials']} trials and {_milliseconds(most):.3g} ms in one of {most['trials']:,}, of these "
-        f"{_of_processor(fewest):.2g} and {_of_processor(most):.2g} ms of the processor; each further trial "
+        f"{_of_processor(fewest):.2g} and {_of_processor(most):.2g} ms of the processor, while its durable writes "
+        f"alone took {1e3 * fewest['floor']:.2g} and {1e3 * most['floor']:.2g} ms; each further trial "
         f"adds {_growth(own):.2g} kB to its memory{''.join(others)}."
     )
 
@@ -88,33 +92,48 @@ def _growth(found: Points) -> float:
 
 
 def _slots(left: Axes, right: Axes, points: Points) -> None:
-    for one in points:
-        left.plot(one["slots"], _an_hour(one), "o", color=BLUE, markersize=4)
-        right.plot(one["slots"], 100 * one["share"], "o", color=VERMILION, markersize=4)
-    slots = sorted({one["slots"] for one in points})
-    middle = [_median([_an_hour(one) for one in points if one["slots"] == number]) for number in slots]
+    short = _short(points)
+    slots = sorted({one["slots"] for one in short})
+    middle = [_median([_an_hour(one) for one in short if one["slots"] == number]) for number in slots]
+    left.plot([one["slots"] for one in short], [_an_hour(one) for one in short], "o", color=BLUE, markersize=4)
     left.plot(slots, middle, "-", color=BLUE)
-    left.plot(slots, [middle[0] * number for number in slots], "--", color=GREY, label="in proportion")
+    left.plot(slots, [middle[0] * number / slots[0] for number in slots], "--", color=GREY, label="in proportion")
     left.set(xlabel="trials side by side", ylabel="trials an hour", xticks=slots)
-    right.set(xlabel="trials side by side", ylabel="driver, % of one core", xticks=slots)
-    left.set_ylim(bottom=0)
-    right.set_ylim(bottom=0)
     left.legend(frameon=False)
+    for number, colour in zip(slots, (BLUE, VERMILION), strict=False):
+        found = [one for one in points if one["slots"] == number]
+        right.plot([_length(one) for one in found], [100 * one["share"] for one in found], "o", color=colour,
+                   label=f"{number} side by side", markersize=4)  # fmt: skip
+    right.set(xscale="log", xlabel="seconds a trial", ylabel="driver, % of one core")
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.set_ylim(bottom=0)
+
+
+def _short(points: Points) -> Points:
+    """Those of the shortest trials, which were made to compare slots."""
+    return [one for one in points if one["updates"] == min(other["updates"] for other in points)]
 
 
 def _an_hour(one: Mapping[str, Any]) -> float:
     return 3600 * one["trials"] / one["seconds"]
 
 
+def _length(one: Mapping[str, Any]) -> float:
+    """Seconds that a trial took."""
+    return one["seconds"] * one["slots"] / one["trials"]
+
+
 def _slots_said(points: Points) -> str:
-    by_slots = {slots: [one for one in points if one["slots"] == slots] for slots in (1, 2)}
-    alone, both = (_median([_an_hour(one) for one in found]) for found in by_slots.values())
-    share = max(_median([one["share"] for one in found]) for found in by_slots.values())
+    short, by_length = _short(points), sorted(points, key=_length)
+    alone, both = (_median([_an_hour(one) for one in short if one["slots"] == slots]) for slots in (1, 2))
+    shares = [f"{100 * one['share']:.2g} % of one core beside trials of {_length(one):.0f} s"
+              for one in (by_length[0], by_length[-1])]  # fmt: skip
     driver, rank = (max(one[key] for one in points) for key in ("driver", "rank"))
     return (
         f"Two trials of one thread side by side end {both / alone:.3g} times as many an hour as one at a time "
-        f"({both:,.0f} against {alone:,.0f}); meanwhile the driver takes {100 * share:.2g} % of one core and at most "
-        f"{driver:.0f} MB, a rank {rank:.0f} MB."
+        f"({both:,.0f} against {alone:,.0f}); the driver takes {shares[0]}, {shares[1]}, most of it MLflow's, and at "
+        f"most {driver:.0f} MB, a rank {rank:.0f} MB."
     )
 
 
