@@ -26,7 +26,8 @@ SAID = {
               "durable writes alone took 1 and 1 ms; each further trial adds 10 kB to its memory, 10 kB "
               "with Optuna's storage and MLflow, 10 kB with 50 readings each.",
     "slots": "end 2 times as many an hour as one at a time (960 against 480); the driver takes 0.5 % of one core "
-             "beside trials of 8 s (MLflow is being loaded meanwhile), 0.1 % of one core beside trials of 100 s, and at most",
+             "beside trials of 8 s (MLflow is being loaded meanwhile), 0.1 % of one core beside trials of 100 "
+             "s, and at most",
     "step": "from 1 to 4 1.6 times at 64 px, 1.6 times at 128 px (width 16, one thread); a rank takes 712 MB at 128 px",
 }
 
