@@ -23,6 +23,9 @@ def draw(part: str, points: Points) -> bytes:
         left, right = figure.subplots(1, 2)
         figure.subplots_adjust(**MARGINS)
         PARTS[part][0](left, right, points)
+        for axis in (left.xaxis, left.yaxis, right.xaxis, right.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:,g}")  # the style takes no text for mathematics
+            axis.set_minor_formatter(lambda value, _: "")
         return png(figure)
 
 
@@ -54,6 +57,7 @@ def _driver(left: Axes, right: Axes, points: Points) -> None:
     own = [one for one in points if not one["projected"] and not one["readings"]]
     left.plot([one["trials"] for one in own], [1e3 * one["floor"] for one in own], ":", color=GREY, label="bare writes")
     left.set(xscale="log", yscale="log", xlabel="trials of the study", ylabel="ms a trial; dashed: of the processor")
+    left.set_ylim(bottom=1)
     left.legend(frameon=False)
     right.set(xscale="log", xlabel="trials of the study", ylabel="driver's memory at the end, MB")
     right.set_ylim(bottom=0)
@@ -132,8 +136,8 @@ def _slots_said(points: Points) -> str:
     driver, rank = (max(one[key] for one in points) for key in ("driver", "rank"))
     return (
         f"Two trials of one thread side by side end {both / alone:.3g} times as many an hour as one at a time "
-        f"({both:,.0f} against {alone:,.0f}); the driver takes {shares[0]}, {shares[1]}, most of it MLflow's, and at "
-        f"most {driver:.0f} MB, a rank {rank:.0f} MB."
+        f"({both:,.0f} against {alone:,.0f}); the driver takes {shares[0]} (MLflow is being loaded "
+        f"meanwhile), {shares[1]}, and at most {driver:.0f} MB, a rank {rank:.0f} MB."
     )
 
 
@@ -147,9 +151,10 @@ def _step(left: Axes, right: Axes, points: Points) -> None:
                   label=f"{tile} px", markersize=3.5)  # fmt: skip
         right.plot(batches, [one["peak"] for one in found], "o-", color=COLOURS.get(tile, GREY), markersize=3.5)
     for axes in (left, right):
-        axes.set(xscale="log", yscale="log", xlabel="batch", xticks=sorted({one["batch"] for one in points}))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set(xscale="log", xlabel="batch", xticks=sorted({one["batch"] for one in points}))
         axes.minorticks_off()
+    left.set_yscale("log")
+    right.set_ylim(bottom=0)
     left.set_ylabel("an update, ms an image")
     right.set_ylabel("a rank's memory at most, MB")
     left.legend(frameon=False)

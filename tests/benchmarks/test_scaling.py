@@ -11,7 +11,8 @@ from benchmarks.scaling import driver, figures
 
 POINTS = {
     "driver": [{"trials": trials, "readings": readings, "projected": projected, "planned": 0.001 * trials,
-                "ran": 0.003 * trials, "processor": 0.002 * trials, "floor": 0.001, "told": 0.0, "before": 30.0, "after": 50.0 + trials / 100, "peak": 60.0}
+                "ran": 0.003 * trials, "processor": 0.002 * trials, "floor": 0.001, "told": 0.0, "before": 30.0,
+                "after": 50.0 + trials / 100, "peak": 60.0}
                for trials in (10, 1000) for readings, projected in ((0, False), (50, False), (0, True))],
     "slots": [{"slots": slots, "trials": 8, "updates": 150, "seconds": 60.0 / slots, "share": 0.005, "driver": 300.0,
                "rank": 350.0} for slots in (1, 2, 2, 1)]
@@ -22,9 +23,11 @@ POINTS = {
 }  # fmt: skip
 SAID = {
     "driver": "4 ms in a study of 10 trials and 4 ms in one of 1,000, of these 2 and 2 ms of the processor, while its "
-              "durable writes alone took 1 and 1 ms; each further trial adds 10 kB to its memory, 10 kB with Optuna's storage and MLflow, 10 kB with 50 readings each.",
-    "slots": "end 2 times as many an hour as one at a time (960 against 480); the driver takes 0.5 % of one core beside "
-             "trials of 8 s, 0.1 % of one core beside trials of 100 s, most of it MLflow's, and at most 300 MB, a rank",
+              "durable writes alone took 1 and 1 ms; each further trial adds 10 kB to its memory, 10 kB "
+              "with Optuna's storage and MLflow, 10 kB with 50 readings each.",
+    "slots": "end 2 times as many an hour as one at a time (960 against 480); the driver takes 0.5 % of one core "
+             "beside trials of 8 s (MLflow is being loaded meanwhile), 0.1 % of one core beside trials of 100 "
+             "s, and at most",
     "step": "from 1 to 4 1.6 times at 64 px, 1.6 times at 128 px (width 16, one thread); a rank takes 712 MB at 128 px",
 }
 
