@@ -469,7 +469,8 @@ def test_what_runs_have_taken_over_from_others_is_said_beside_the_hours(tmp_path
         path.write_text("".join(map(ablate_events.to_line, [begun, *rest])))
     page = page_of(root)
     hours = sum(result.seconds for result in alone) / 3600
-    said = f"Training time of all trials: {hours:.3g} h, of which 0 h in runs that did not finish. 1 h more were not spent"
+    said = f"Training time of all trials: {hours:.3g} h, of which 0 h in runs that did not finish."
+    said = f"{said} 1 h more were not spent"
     assert f"{said}, as 2 runs went on from what another had trained" in markdown(page)
     longer = {run.trial: run.result.seconds_alone - run.result.seconds for run in page.results.all_runs}
     assert sorted(longer.values()) == [0] * 7 + [1800.0] * 2
