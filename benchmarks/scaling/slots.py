@@ -65,8 +65,8 @@ class Watched:
 
     def share(self, since: float, until: float) -> float:
         """Seconds of the processor a second, between two times."""
-        within = [(at, used) for at, used in self.used if since <= at <= until]
-        (began, before), (ended, after) = within[0], within[-1]
+        began, before = max(one for one in self.used if one[0] <= since)
+        ended, after = min((one for one in self.used if one[0] >= until), default=self.used[-1])
         return (after - before) / (ended - began)
 
 

@@ -287,7 +287,7 @@ def test_the_hash_is_part_of_what_determines_a_trial_and_no_path_is():
     own = [{"weight": 1, "weights": "file", "sha256": digit * 64} for digit in "ab"]
     documents = [identity_document(resolve(BASE, {"terms": {"perceptual": term}}).recipe) for term in own]
     assert documents[0] != documents[1] and documents[0]["terms"]["perceptual"]["sha256"] == "a" * 64
-    assert places(perceptual.Options) == []
+    assert not places(perceptual.Options)
 
 
 @pytest.mark.parametrize(
