@@ -23,7 +23,7 @@ from ablate.disk import make_folder, write_atomically
 from ablate.executor import CannotLaunch, Handle, Outcome
 from ablate.records import TrialFolder, digest
 from ablate.resources import Resources, minutes
-from trainers.batch import Batch, answer, claim
+from trainers.batch import Batch, answer, claim, claimant, requeued
 from trainers.pool import Job
 
 log = logging.getLogger(__name__)
@@ -129,10 +129,7 @@ class SlurmExecutor:
     def adopt(self, folder: Path) -> Handle | None:
         """The handle of a job that an earlier driver submitted and that Slurm still has."""
         self._look()
-        try:
-            batch = json.loads(claim(self.place, folder.name).read_text())["batch"]
-        except (OSError, ValueError, KeyError):
-            return None
+        batch = claimant(self.place, folder.name)
         if batch not in self._states:
             return None
         self._handles.append(SlurmHandle(self, TrialFolder(folder), batch))
@@ -157,8 +154,8 @@ class SlurmExecutor:
         if path.exists():
             return Outcome({int(rank): code for rank, code in json.loads(path.read_text())["failures"].items()})
         state = self._look().get(handle.batch)
-        if state == "PENDING" and handle.folder.stop.exists():  # it would only begin to stop
-            self.cancel(handle)
+        if state == "PENDING" and handle.folder.stop.exists() and not requeued(self.place, handle.batch).exists():
+            self.cancel(handle)  # it would only begin to stop
             return Outcome()
         if state is not None:
             handle.gone = None

@@ -29,23 +29,32 @@ def claim(place: Path, trial: str) -> Path:
     return place / f"{trial}.json"
 
 
+def claimant(place: Path, trial: str) -> str:
+    """The batch that may run a trial; empty where no file says so."""
+    try:
+        return str(json.loads(claim(place, trial).read_text())["batch"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def answer(place: Path, batch: str, trial: str) -> Path:
     """The file that says how a batch's job ended."""
     return place / batch / f"{trial}.json"
 
 
+def requeued(place: Path, batch: str) -> Path:
+    """The file that names the trial whose flag a batch has raised, as its scheduler will start the batch again."""
+    return place / f"{batch}.requeued"
+
+
 @dataclass
 class Batch:
-    """`jobs` of one shape on `nodes` machines; `place` holds claims and answers. Calling it runs it.
-
-    `raised` is the trial whose flag a batch before this one has raised, to be requeued.
-    """
+    """`jobs` of one shape on `nodes` machines; `place` holds claims and answers. Calling it runs it."""
 
     name: str
     place: str
     jobs: tuple[Job, ...]
     nodes: int = 1
-    raised: str = ""
 
     def __call__(self) -> None:
         self._current: Job | None = None
@@ -57,8 +66,8 @@ class Batch:
             signal.signal(signal.SIGTERM, before)
 
     def _run(self) -> None:
-        if self.raised:
-            _lower(TrialFolder(Path(self.raised)))
+        if _node() == 0:
+            self._lower()
         run = self._on_one_node() if self.nodes == 1 else self._on_nodes
         for job in self.jobs:
             if self._mine(job) and not self._answer(job).exists():
@@ -76,23 +85,28 @@ class Batch:
         """What submitit calls when time is up: the running trial writes a checkpoint, and the batch is requeued."""
         from submitit.helpers import DelayedSubmission
 
-        raised = ""
         if self._current is not None:
             folder = TrialFolder(Path(self._current.folder))
             if not folder.stop.exists():
+                write_atomically(requeued(Path(self.place), self.name), str(folder.root))
                 folder.stop.touch()
-                raised = self._current.folder
             end = time.monotonic() + CHECKPOINT_SECONDS
             while any(processes.speaking_into(folder.log)) and time.monotonic() < end:
                 time.sleep(LOOK_SECONDS)
-        return DelayedSubmission(replace(self, raised=raised))
+        return DelayedSubmission(replace(self))
+
+    def _lower(self) -> None:
+        """Take the flag down that this batch raised when its time was up."""
+        told = requeued(Path(self.place), self.name)
+        if told.exists():
+            stop = TrialFolder(Path(told.read_text())).stop
+            if stop.exists() and not stop.read_bytes():  # else somebody wants it stopped for good, and says why
+                stop.unlink()
+            told.unlink()
 
     def _mine(self, job: Job) -> bool:
         """Whether no later batch was made for the job: a driver that was killed may not have known of this one."""
-        try:
-            return json.loads(claim(Path(self.place), _trial(job)).read_text())["batch"] == self.name
-        except (OSError, ValueError, KeyError):
-            return False
+        return claimant(Path(self.place), _trial(job)) == self.name
 
     def _answer(self, job: Job) -> Path:
         return answer(Path(self.place), self.name, _trial(job))
@@ -127,9 +141,3 @@ def _trial(job: Job) -> str:
 
 def _node() -> int:
     return int(os.environ.get("SLURM_NODEID", "0"))
-
-
-def _lower(folder: TrialFolder) -> None:
-    """Take a flag down that says no reason: it was raised to be requeued."""
-    if folder.stop.exists() and not folder.stop.read_bytes():
-        folder.stop.unlink()

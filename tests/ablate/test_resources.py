@@ -14,11 +14,9 @@ from ablate.plan import make_plan
 from ablate.problems import StudyError
 from ablate.records import TrialFolder
 from ablate.resources import MOST_JOBS, minutes
-from ablate.slurm import LOST, MEMORY, PREEMPTED, Shape, SlurmExecutor, ending
+from ablate.slurm import LOST, MEMORY, PREEMPTED, Shape, ending
 from ablate.study import load
 from tests.ablate import studies
-from trainers.batch import Batch, claim
-from trainers.pool import Job
 
 OF_SLURM = {"partition": "gpu", "nodes": 2, "gpus_per_node": 1, "cpus_per_task": 4, "time": 60, "account": "me",
             "setup": ["module load cuda"], "trials_per_job": 3}  # fmt: skip
@@ -87,25 +85,6 @@ def test_every_last_state_of_a_job_has_its_kind(tmp_path, states, after):
     for state in states:
         settled = settle("trial", TrialFolder(tmp_path), ending(state), attempts=1)
         assert settled.next is after and settled.why
-
-
-def test_a_batch_leaves_to_a_later_one_what_is_its(tmp_path):
-    folder = tmp_path / "trials/one"
-    folder.mkdir(parents=True)
-    claim(tmp_path, "one").write_text('{"batch": "later"}')
-    batch = Batch("earlier", str(tmp_path), (Job("run", str(folder), 1, 1),), nodes=2)  # several: nothing is loaded
-    batch()
-    assert [*tmp_path.glob("earlier/*")] == [] and [*folder.iterdir()] == []
-
-
-def test_a_trial_that_is_asked_to_stop_before_its_turn_is_not_begun(tmp_path):
-    folder = tmp_path / "trials/one"
-    folder.mkdir(parents=True)
-    (folder / "stop").touch()
-    claim(tmp_path, "one").write_text('{"batch": "this"}')
-    Batch("this", str(tmp_path), (Job("run", str(folder), 1, 1),), nodes=2)()
-    executor = SlurmExecutor(tmp_path, 1)
-    assert (tmp_path / "this/one.json").exists() and executor.free() == 1
 
 
 def test_without_slurm_a_study_says_what_is_missing(tmp_path):
