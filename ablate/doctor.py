@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ablate import machine, slurm, space
+from ablate import machine, slurmqueue, space
 from ablate.events import CorruptStream
 from ablate.plan import make_plan
 from ablate.problems import StudyError
@@ -43,7 +43,7 @@ def examine(runs: Path, executor: str = LOCAL) -> dict[str, Any]:
     writable = _writable(runs)
     problems += [] if writable else [f"the runs folder {runs.absolute()} is not writable"]
     problems += _too_little_space(runs)
-    problems += slurm.problems() if executor == SLURM else []
+    problems += slurmqueue.problems() if executor == SLURM else []
     return {
         "ok": not problems, "problems": problems, "python": platform.python_version(), "platform": platform.platform(),
         "cores": machine.cores(), "versions": versions, "torch": torch,

@@ -86,12 +86,14 @@ class Driver:
         for id in self.results:
             self.branching.ended(id, self.results)  # a kill may have come before
         try:
-            score_references(self.plan, self.folder, self.executor, self.sleep)
+            score_references(self.plan, self.folder, self.executor, self.sleep, left=lambda: self.interrupt.leave)
+            if self.interrupt.leave:
+                return self.results
             self.worth = worth_of_failures(self.plan, outcome.finished("references", self.folder.references))
             self.interrupt.patient = True
             self._loop()
         finally:
-            for running in () if self.interrupt.leave else self.running:
+            for running in self.running if self.interrupt.ends(self.executor.outlives) else ():
                 running.handle.stop()
         return self.results
 
@@ -143,7 +145,7 @@ class Driver:
         while self.running or (self._left() and not self.interrupt.count):
             for id in self.attempts.rested(self.clock()):
                 self.waiting.appendleft(id)
-            while not self.interrupt.count and self.executor.free() and (id := self._next()):
+            while not self.interrupt.count and self.executor.free() > 0 and (id := self._next()):
                 self._start(id)
             ended = [running for running in list(self.running) if self._advance(running)]
             if self.interrupt.leave:

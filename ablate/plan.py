@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -204,7 +204,7 @@ def make_plan(study: Study) -> Plan:
     arms, left_out = _resolve_arms(study)
     widest = max(arm.resolved.ranks for arm in arms)
     device = device_of(study, ranks=widest)
-    check_nodes(study, arms)
+    check_nodes(study, arms, device)
     arms = tuple(noted(arm, device) for arm in arms)
     data: dict[str, Any] = {}
     prints: dict[str, str] = {}  # canonical data options -> fingerprint
@@ -232,9 +232,14 @@ def make_plan(study: Study) -> Plan:
     return replace(plan, slots=slots)
 
 
-def check_nodes(study: Study, arms: Iterable[PlannedArm]) -> None:
-    """Raises StudyError for arms whose ranks can't lie on the nodes in equal parts."""
-    nodes = study.resources.nodes
+def check_nodes(study: Study, arms: Sequence[PlannedArm], device: str) -> None:
+    """Raises StudyError for arms whose ranks can't lie on the nodes in equal parts, or not on their GPUs."""
+    nodes, gpus = study.resources.nodes, study.resources.gpus_per_node
+    short = max((arm.resolved.ranks for arm in arms), default=1)
+    if device == "cuda" and study.resources.executor != LOCAL and (gpus or 0) * nodes < short:
+        said = f"{gpus} on {nodes} node{'s' * (nodes != 1)} are too few for {short} ranks, one each" if gpus else \
+            "is missing: device cuda needs a GPU for each rank on a node"
+        raise StudyError([_problem(study, "resources.gpus_per_node", said)])
     odd = {arm.resolved.ranks: arm.name for arm in arms if arm.resolved.ranks % nodes}
     if odd:
         said = ", ".join(f"the {ranks} ranks of {name}" for ranks, name in sorted(odd.items()))

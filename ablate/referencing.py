@@ -22,9 +22,13 @@ class ReferencesFailed(RuntimeError):
 
 
 def score_references(
-    plan: Plan, study: StudyFolder, executor: Executor, sleep: Callable[[float], None] = time.sleep
-) -> None:
-    """Score mean colour and linear map on the base's data, unless that is done. Raises ReferencesFailed."""
+    plan: Plan, study: StudyFolder, executor: Executor, sleep: Callable[[float], None] = time.sleep,
+    left: Callable[[], bool] = lambda: False,
+) -> None:  # fmt: skip
+    """Score mean colour and linear map on the base's data, unless that is done, or the job is `left` to go on alone.
+
+    Raises ReferencesFailed.
+    """
     folder, base = study.references, plan.specs[plan.cells[0].trial]
     cache, split = f"../../cache/{base.data}", plan.study.metric.split
     wanted = json.dumps({"metrics": list(plan.metrics), "split": split, "cache": cache}, indent=1)
@@ -34,9 +38,13 @@ def score_references(
         if outcome.finished("references", folder) is not None:
             return
         write_atomically(folder.spec, wanted)
-        outcome.clear(folder)
-        handle = executor.start("references", folder.root, ranks=1, threads=1)
+        handle = executor.adopt(folder.root)
+        if handle is None:
+            outcome.clear(folder)
+            handle = executor.start("references", folder.root, ranks=1, threads=1)
         while (ended := handle.poll()) is None:
+            if left():
+                return
             sleep(POLL_SECONDS)
         failpoint("references-scored")
         settlement = outcome.settle("references", folder, ended, attempts=attempt)

@@ -127,7 +127,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
                                     sleep=executor.wait)  # fmt: skip
                     results, plan = driver.run(), driver.plan
                 interrupt.patient = True  # what is left takes seconds
-                if not interrupt.leave:
+                if interrupt.ends(executor.outlives):
                     executor.close()
                 if driver.ran or not folder.provenance.exists():
                     write_provenance(plan, folder, results, began=began)
@@ -138,7 +138,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
                 if whole:
                     tracking.finish_study(folder.report, summary(folder.report))
         finally:
-            if not interrupt.leave:
+            if interrupt.ends(executor.outlives):
                 executor.close()
         behind = unreachable(ledger, tracking)
         return Ended(_code(plan, results, behind), path, counts(plan, results), behind, tracking.place, remark)

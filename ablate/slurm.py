@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
-import subprocess
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -22,25 +21,22 @@ from typing import Any
 from ablate.disk import make_folder, write_atomically
 from ablate.executor import CannotLaunch, Handle, Outcome
 from ablate.records import TrialFolder, digest
-from ablate.resources import Resources, minutes
-from trainers.batch import Batch, answer, claim, claimant, requeued
+from ablate.resources import Resources
+from ablate.slurmqueue import Queued, cancelled, ending, in_queue, last_line, last_state, problems, time_limit
+from trainers.batch import Batch, answer, claim, claimant, requeued, running
 from trainers.pool import Job
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0  # between two questions to Slurm's controller, which all users share
-PATIENCE = 10.0  # seconds for an answer to show on a shared disk after its job has gone
+PATIENCE = 60.0  # seconds for an answer to show after its job has gone: NFS may keep what it knows of names that long
+RETRY_SECONDS = 30.0  # until sbatch is asked again that has refused a job while others run
+GONE_SECONDS = 60.0  # for cancelled jobs to leave the queue
+REQUEUES = 3  # of one job at its time limit, with nobody there; then it takes a driver to make another
 LONGEST = 365 * 24 * 60  # minutes, where neither study nor partition says less
-TIMEOUT = 60  # seconds for a command of Slurm's
-REQUEUES = 100  # of one job at its time limit, by submitit; a trial that gets nowhere is the driver's to end
-TOOLS = ("sbatch", "sinfo", "squeue", "scontrol", "scancel", "srun")
-# States of jobs that are over. What a state of Slurm means for a trial whose job left no answer:
-PREEMPTED = {"TIMEOUT": "its job's time was up", "PREEMPTED": "its job was pre-empted", "DEADLINE": "a deadline passed"}
-MEMORY = {"OUT_OF_MEMORY": "its job used more memory than Slurm allows it"}
-LOST = {
-    "NODE_FAIL": "its node failed", "BOOT_FAIL": "its node did not start", "CANCELLED": "its job was cancelled",
-    "FAILED": "its job failed", "COMPLETED": "its job ended without an answer", "": "Slurm knows its job no more",
-}  # fmt: skip
+# Reasons for which a job waits that pass by themselves.
+WAITING = ("", "None", "Priority", "Resources", "BeginTime", "Cleaning", "Dependency", "Reservation")
+ENDED_HERE = "its job was ended from here"
 
 
 @dataclass(frozen=True)
@@ -84,8 +80,8 @@ class SlurmHandle:
     def stop(self) -> None:
         """Cancel its job, also where others wait in it."""
         if self.outcome is None:
-            self.executor.cancel(self)
-            self.outcome = Outcome(lost=True, said="its job was ended from here")
+            self.executor.cancel([self.batch])
+            self.outcome = Outcome(lost=True, said=ENDED_HERE)
 
 
 @dataclass
@@ -102,8 +98,13 @@ class SlurmExecutor:
         make_folder(self.place)
         self._handles: list[SlurmHandle] = []
         self._gathered: list[tuple[SlurmHandle, Job]] = []
-        self._states: dict[str, str] = {}  # of jobs in the queue, by name
+        self._queue: dict[str, Queued] = {}  # our jobs that wait or run, by name
         self._looked: float | None = None
+        self._answered = False  # whether Slurm has ever said what is in the queue
+        self._accepted = False  # whether it has ever taken a job
+        self._rest = -math.inf  # until when nothing is submitted
+        self._cancelled: set[str] = set()  # jobs that were ended from here
+        self._told: set[str] = set()  # jobs of which it was said why they wait
 
     # -- the contract ---------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ class SlurmExecutor:
 
     def free(self) -> int:
         self._handles = [handle for handle in self._handles if handle.outcome is None]
-        return self.slots - len(self._handles)
+        return 0 if self.clock() < self._rest else max(0, self.slots - len(self._handles))
 
     def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Handle:
         handle, job = SlurmHandle(self, TrialFolder(folder)), Job(kind, str(folder.resolve()), ranks, threads)
@@ -122,57 +123,106 @@ class SlurmExecutor:
             self._submit()
         self._handles.append(handle)
         self._gathered.append((handle, job))
-        if len(self._gathered) == self.shape.trials_per_job or kind != "run":
+        if len(self._gathered) >= self.shape.trials_per_job or kind != "run":
             self._submit()
         return handle
 
     def adopt(self, folder: Path) -> Handle | None:
-        """The handle of a job that an earlier driver submitted and that Slurm still has."""
-        self._look()
+        """The handle of a job that an earlier driver submitted and that Slurm still has.
+
+        Raises CannotLaunch where Slurm does not say: another job might then be a second one.
+        """
         batch = claimant(self.place, folder.name)
-        if batch not in self._states:
+        if not batch:
             return None
+        self._look()
+        if not self._answered:
+            raise CannotLaunch("executor slurm: squeue does not say which jobs there are")
+        if batch not in self._queue:
+            return None
+        self._accepted = True
         self._handles.append(SlurmHandle(self, TrialFolder(folder), batch))
         return self._handles[-1]
-
-    def close(self) -> None:
-        """Cancel what has not ended."""
-        for handle in list(self._handles):
-            handle.stop()
 
     def wait(self, seconds: float) -> None:
         """A job's answer shows on the shared disk when one looks for it."""
         time.sleep(seconds)
 
-    # -- jobs -----------------------------------------------------------------------------------
+    def close(self) -> None:
+        """Cancel what has not ended, all at once."""
+        self.cancel([handle.batch for handle in self._handles if handle.outcome is None])
+        for handle in self._handles:
+            handle.stop()
+
+    # -- how a job ended ------------------------------------------------------------------------
 
     def outcome(self, handle: SlurmHandle) -> Outcome | None:
         """How a trial's job ended, None while it may still write its answer."""
-        if self._gathered:  # the driver has started all that it can now
+        if self._gathered and self.clock() >= self._rest:  # the driver has started all that it can now
             self._submit()
+        if not handle.batch:
+            return self._given_up(handle)
         path = answer(self.place, handle.batch, handle.trial)
         if path.exists():
             return Outcome({int(rank): code for rank, code in json.loads(path.read_text())["failures"].items()})
-        state = self._look().get(handle.batch)
-        if state == "PENDING" and handle.folder.stop.exists() and not requeued(self.place, handle.batch).exists():
-            self.cancel(handle)  # it would only begin to stop
+        if handle.batch in self._cancelled:
+            return Outcome() if handle.folder.stop.exists() else Outcome(lost=True, preempted=True, said=ENDED_HERE)
+        queued = self._look().get(handle.batch)
+        if queued and queued.state == "PENDING" and self._unwanted(handle.batch):
+            self.cancel([handle.batch])  # it would only begin to stop
             return Outcome()
-        if state is not None:
+        if queued:
+            self._explain(handle, queued)
             handle.gone = None
             return None
         handle.gone = self.clock() if handle.gone is None else handle.gone
-        if self.clock() - handle.gone < PATIENCE:
-            return None
-        return ending(self._last_state(handle.batch))
+        return None if self.clock() - handle.gone < PATIENCE else self._without_answer(handle)
 
-    def cancel(self, handle: SlurmHandle) -> None:
+    def _given_up(self, handle: SlurmHandle) -> Outcome | None:
+        """Of a trial in no job yet: it need not come into one that is asked to stop."""
+        if not handle.folder.stop.exists():
+            return None
         self._gathered = [(one, job) for one, job in self._gathered if one is not handle]
-        if not handle.batch:
+        return Outcome()
+
+    def _unwanted(self, batch: str) -> bool:
+        """Whether all of a job's trials are asked to stop, and not by the job itself, to be requeued."""
+        trials = [handle.folder for handle in self._handles if handle.batch == batch]
+        return all(trial.stop.exists() for trial in trials) and not requeued(self.place, batch).exists()
+
+    def _without_answer(self, handle: SlurmHandle) -> Outcome:
+        found = ending("TIMEOUT" if requeued(self.place, handle.batch).exists() else last_state(handle.batch))
+        if found.arms and running(self.place, handle.batch) != handle.trial:
+            return Outcome(lost=True, preempted=True, said="its job was ended at another trial of it")
+        return found
+
+    def _explain(self, handle: SlurmHandle, queued: Queued) -> None:
+        """Say once why a job waits that may wait for ever."""
+        if queued.state == "PENDING" and queued.reason not in WAITING and handle.batch not in self._told:
+            self._told.add(handle.batch)
+            log.warning("job %s of trial %s waits: %s", queued.id, handle.trial, queued.reason)
+
+    def cancel(self, batches: Iterable[str]) -> None:
+        """End jobs, and wait until they have gone."""
+        ids = {batch: self._queue[batch].id for batch in dict.fromkeys(batches) if batch in self._queue}
+        if not ids:
             return
-        _ask("scancel", "--name", handle.batch)
-        end = self.clock() + TIMEOUT
-        while self.clock() < end and handle.batch in self._look(at_once=True):
-            time.sleep(0.2)
+        self._cancelled |= {*ids}
+        cancelled(ids.values())
+        end = self.clock() + GONE_SECONDS
+        while self.clock() < end and {*ids} & {*self._look(at_once=True)}:
+            time.sleep(0.5)
+
+    def _look(self, *, at_once: bool = False) -> Mapping[str, Queued]:
+        """Our jobs in the queue by name. It is kept for a while, and while Slurm does not answer."""
+        now = self.clock()
+        if at_once or self._looked is None or now - self._looked >= LOOK_SECONDS:
+            if (found := in_queue()) is not None:
+                self._queue, self._answered = found, True
+            self._looked = self.clock()
+        return self._queue
+
+    # -- submitting -----------------------------------------------------------------------------
 
     def _submit(self) -> None:
         """One job for all that has been gathered. The claims come first: a killed driver finds what it began."""
@@ -183,103 +233,44 @@ class SlurmExecutor:
         jobs = tuple(job for _, job in gathered)
         name = f"ablate-{gathered[0][0].trial}-{digest([self.clock(), time.time(), [job.folder for job in jobs]], 6)}"
         for handle, _ in gathered:
-            handle.batch = name
             write_atomically(claim(self.place, handle.trial), json.dumps({"batch": name}))
         made = submitit.SlurmExecutor(folder=self.place / "log", max_num_timeout=REQUEUES)
         made.update_parameters(**self._parameters(name, jobs[0]))
         try:
-            made.submit(Batch(name, str(self.place.resolve()), jobs, self.shape.nodes))
+            job = made.submit(Batch(name, str(self.place.resolve()), jobs, self._nodes(jobs[0])))
         except (FailedJobError, FailedSubmissionError, OSError) as error:
-            raise CannotLaunch(f"executor slurm: sbatch refused the job: {_last_line(error)}") from error
-        self._states[name] = "PENDING"
+            return self._refused(gathered, error)
+        self._accepted = True
+        for handle, _ in gathered:
+            handle.batch = name
+        self._queue[name] = Queued(job.job_id, "PENDING")
         self._looked = self.clock()
 
+    def _refused(self, gathered: list[tuple[SlurmHandle, Job]], error: Exception) -> None:
+        """Ask again later if Slurm has taken others: it may be busy, or have enough of ours. Raises CannotLaunch."""
+        if not self._accepted:
+            raise CannotLaunch(f"executor slurm: sbatch refused the job: {last_line(error)}") from error
+        log.warning("sbatch refused a job, asked again in %.0f s: %s", RETRY_SECONDS, last_line(error))
+        self._gathered = [*gathered, *self._gathered]
+        self._rest = self.clock() + RETRY_SECONDS
+
+    def _nodes(self, job: Job) -> int:
+        return self.shape.nodes if job.kind == "run" else 1  # references are scored by one rank
+
     def _parameters(self, name: str, job: Job) -> dict[str, Any]:
-        shape = self.shape
-        each = -(-job.ranks // shape.nodes)
-        asked = {"job_name": name, "nodes": shape.nodes, "ntasks_per_node": 1,
+        shape, nodes = self.shape, self._nodes(job)
+        each = -(-job.ranks // nodes)
+        asked = {"job_name": name, "nodes": nodes, "ntasks_per_node": 1,
                  "cpus_per_task": shape.cpus_per_task or each * job.threads, "partition": shape.partition,
                  "gpus_per_node": shape.gpus_per_node, "time": self._minutes, "account": shape.account,
                  "setup": list(shape.setup) or None}  # fmt: skip
         return {key: value for key, value in asked.items() if value is not None}
 
-    # -- Slurm ----------------------------------------------------------------------------------
-
     @cached_property
     def _minutes(self) -> int:
         """A job's time limit: the study's, else what the partition gives or at most allows."""
-        if self.shape.time:
-            return self.shape.time
-        shown = _ask("scontrol", "--oneliner", "show", "partition", *filter(None, [self.shape.partition])) or ""
-        facts = [dict(word.partition("=")[::2] for word in line.split()) for line in shown.splitlines()]
-        found = next((one for one in facts if self.shape.partition or one.get("Default") == "YES"), {})
-        limits = [minutes(found.get(key, "")) for key in ("DefaultTime", "MaxTime")]
-        return next((limit for limit in limits if limit), LONGEST)
-
-    def _look(self, *, at_once: bool = False) -> Mapping[str, str]:
-        """Our jobs in the queue, name -> state. It is kept for a while, and while Slurm does not answer."""
-        now = self.clock()
-        if not at_once and self._looked is not None and now - self._looked < LOOK_SECONDS:
-            return self._states
-        listing = _ask("squeue", "--me", "--noheader", "--format", "%T|%j")
-        if listing is not None:
-            rows = [line.strip().split("|") for line in listing.splitlines() if "|" in line]
-            self._states = {name: state for state, name in rows}
-        self._looked = self.clock()
-        return self._states
-
-    def _last_state(self, batch: str) -> str:
-        """Of a job that has left the queue, as long as Slurm remembers it (MinJobAge, some minutes)."""
-        shown = _ask("scontrol", "--oneliner", "show", "job") or ""
-        for line in shown.splitlines():
-            facts = dict(word.partition("=")[::2] for word in line.split())
-            if facts.get("JobName") == batch:
-                return facts.get("JobState", "")
-        return ""
+        return self.shape.time or time_limit(self.shape.partition) or LONGEST
 
 
 def _alike(one: Job, other: Job) -> bool:
     return (one.kind, one.ranks, one.threads) == (other.kind, other.ranks, other.threads)
-
-
-def ending(state: str) -> Outcome:
-    """What a job's last state says of a trial that has no answer."""
-    if state in PREEMPTED:
-        return Outcome(lost=True, preempted=True, said=PREEMPTED[state])
-    if state in MEMORY:
-        return Outcome(lost=True, arms=True, said=MEMORY[state])
-    return Outcome(lost=True, said=LOST.get(state, f"its job ended as {state}"))
-
-
-def problems() -> list[str]:
-    """What keeps this machine from submitting jobs, a sentence each."""
-    if missing := missing_tools():
-        return [f"executor slurm: not found here: {', '.join(missing)}"]
-    shown = _ask("sinfo", "--noheader", "--format", "%R|%a")
-    if shown is None:
-        return ["executor slurm: its controller does not answer (sinfo fails)"]
-    if not any(line.strip().endswith("|up") for line in shown.splitlines()):
-        return ["executor slurm: no partition is up"]
-    return []
-
-
-def missing_tools() -> Sequence[str]:
-    """Of Slurm's commands and submitit, what is not here."""
-    import importlib.util
-
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    return [*missing, *([] if importlib.util.find_spec("submitit") else ["submitit (pip install ablate-gan[slurm])"])]
-
-
-def _ask(*words: str) -> str | None:
-    """What a command of Slurm's prints; None where it fails, which a busy controller lets happen."""
-    try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("%s: %s", words[0], _last_line(error))
-        return None
-
-
-def _last_line(error: BaseException) -> str:
-    said = getattr(error, "stderr", None) or getattr(error, "output", None) or str(error)
-    return (str(said).strip().splitlines() or [type(error).__name__])[-1]

@@ -67,6 +67,7 @@ class Empty:
     """Jobs that write a durable beginning and end, and so many readings of training in between, and are over."""
 
     readings: int = 0
+    outlives: bool = False
     handles: list[Over] = field(default_factory=list)
 
     def free(self) -> int:

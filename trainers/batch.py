@@ -10,12 +10,13 @@ import json
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ablate import processes
-from ablate.disk import write_atomically
+from ablate.disk import make_folder, write_atomically
 from ablate.records import TrialFolder
 from trainers.pool import Job, Pool
 
@@ -47,6 +48,19 @@ def requeued(place: Path, batch: str) -> Path:
     return place / f"{batch}.requeued"
 
 
+def current(place: Path, batch: str) -> Path:
+    """The file that names the trial which a batch runs."""
+    return place / batch / "current"
+
+
+def running(place: Path, batch: str) -> str:
+    """The trial that a batch runs, or ran last; empty where it has begun none."""
+    try:
+        return current(place, batch).read_text()
+    except OSError:
+        return ""
+
+
 @dataclass
 class Batch:
     """`jobs` of one shape on `nodes` machines; `place` holds claims and answers. Calling it runs it."""
@@ -58,6 +72,7 @@ class Batch:
 
     def __call__(self) -> None:
         self._current: Job | None = None
+        self._pool: Pool | None = None
         self._ending = False
         before = signal.signal(signal.SIGTERM, self._term)
         try:
@@ -66,20 +81,27 @@ class Batch:
             signal.signal(signal.SIGTERM, before)
 
     def _run(self) -> None:
-        if _node() == 0:
-            self._lower()
+        raised = self._lower()
         run = self._on_one_node() if self.nodes == 1 else self._on_nodes
         for job in self.jobs:
             if self._mine(job) and not self._answer(job).exists():
-                self._current = job
-                asked_to_stop = TrialFolder(Path(job.folder)).stop.exists()
-                failures = {} if asked_to_stop else run(job)
+                folder = TrialFolder(Path(job.folder))
+                failures = {} if _is_up(folder, raised) else self._begun(job, folder, run)
                 if self._ending:  # they ended since everything here does: nothing that is to be told
                     os._exit(TERMED)
                 if _node() == 0:
                     told = {"failures": {str(rank): code for rank, code in failures.items()}}
-                    self._answer(job).parent.mkdir(mode=0o700, exist_ok=True)
+                    make_folder(self._answer(job).parent)
                     write_atomically(self._answer(job), json.dumps(told))
+
+    def _begun(self, job: Job, folder: TrialFolder, run: Callable[[Job], Mapping]) -> Mapping:
+        self._current = job
+        if _node() == 0:
+            make_folder(current(Path(self.place), self.name).parent)
+            write_atomically(current(Path(self.place), self.name), _trial(job))
+            for words in folder.root.glob("error.*.json"):
+                words.unlink()  # of the start before this one, at which all that ran here was ended
+        return run(job)
 
     def checkpoint(self):
         """What submitit calls when time is up: the running trial writes a checkpoint, and the batch is requeued."""
@@ -95,14 +117,21 @@ class Batch:
                 time.sleep(LOOK_SECONDS)
         return DelayedSubmission(replace(self))
 
-    def _lower(self) -> None:
-        """Take the flag down that this batch raised when its time was up."""
+    def _lower(self) -> str:
+        """Take the flag down that this batch raised when its time was up; the trial's folder, empty if it raised none.
+
+        The flag goes first: other nodes, which look meanwhile, either find both files or need neither.
+        """
         told = requeued(Path(self.place), self.name)
-        if told.exists():
-            stop = TrialFolder(Path(told.read_text())).stop
-            if stop.exists() and not stop.read_bytes():  # else somebody wants it stopped for good, and says why
-                stop.unlink()
+        try:
+            raised = told.read_text()
+        except OSError:
+            return ""
+        if _node() == 0:
+            if _is_raised_here(TrialFolder(Path(raised)), raised):
+                TrialFolder(Path(raised)).stop.unlink(missing_ok=True)
             told.unlink()
+        return raised
 
     def _mine(self, job: Job) -> bool:
         """Whether no later batch was made for the job: a driver that was killed may not have known of this one."""
@@ -114,7 +143,7 @@ class Batch:
     def _on_one_node(self):
         from trainers.launcher import launch, loaded
 
-        pool = Pool(loaded())
+        self._pool = pool = Pool(loaded())
 
         def run(job: Job) -> Mapping[str, int]:
             return launch(job, pool)["failures"]
@@ -132,7 +161,11 @@ class Batch:
         return launch(job, nodes=self.nodes, meet=f"{place.hostnames[0]}:{port}", run=f"{self.name}-{_trial(job)}")
 
     def _term(self, *_: object) -> None:
+        """A scheduler may send this to this process alone: ranks end with it."""
         self._ending = True
+        for pid in self._pool.pids if self._pool else ():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
 
 def _trial(job: Job) -> str:
@@ -141,3 +174,16 @@ def _trial(job: Job) -> str:
 
 def _node() -> int:
     return int(os.environ.get("SLURM_NODEID", "0"))
+
+
+def _is_up(folder: TrialFolder, raised: str) -> bool:
+    """Whether a trial's flag is up, but for one that this batch has raised itself."""
+    return folder.stop.exists() and not _is_raised_here(folder, raised)
+
+
+def _is_raised_here(folder: TrialFolder, raised: str) -> bool:
+    """Whether a flag is the batch's own: one that says no reason."""
+    try:
+        return str(folder.root) == raised and not folder.stop.read_bytes()
+    except FileNotFoundError:
+        return True  # node 0 has just taken it down

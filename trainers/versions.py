@@ -14,5 +14,8 @@ CODE = fingerprint()
 
 
 def versions() -> dict[str, str]:
-    """What a stream's `started` event states: python, torch, numpy, and the `code` of the training package."""
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "code": CODE}
+    """What a stream's `started` event states: python, torch, numpy, the `code` of the training package, and the vector
+    instructions of the `cpu` that torch's kernels go by.
+    """
+    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__, "code": CODE,
+            "cpu": torch.backends.cpu.get_cpu_capability()}  # fmt: skip

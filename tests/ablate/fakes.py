@@ -53,6 +53,7 @@ class InstantExecutor:
     score: Callable[[TrialSpec, int], float | str] = gmsd
     lives: int | None = None
     slots: int = 1
+    outlives: bool = False
     started: list[str] = field(default_factory=list)
     handles: list[Handle] = field(default_factory=list)
 

@@ -14,7 +14,8 @@ from ablate.plan import make_plan
 from ablate.problems import StudyError
 from ablate.records import TrialFolder
 from ablate.resources import MOST_JOBS, minutes
-from ablate.slurm import LOST, MEMORY, PREEMPTED, Shape, ending
+from ablate.slurm import Shape
+from ablate.slurmqueue import LOST, MEMORY, PREEMPTED, ending
 from ablate.study import load
 from tests.ablate import studies
 

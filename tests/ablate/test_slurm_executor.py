@@ -1,0 +1,243 @@
+"""What the executor makes of a Slurm that refuses, is silent or ends jobs: its commands are scripts over a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ablate.executor import CannotLaunch, Outcome
+from ablate.executors import make
+from ablate.outcome import Next, settle
+from ablate.plan import make_plan
+from ablate.records import StudyFolder, TrialFolder
+from ablate.slurm import PATIENCE, RETRY_SECONDS, Shape, SlurmExecutor
+from ablate.slurmqueue import time_limit
+from ablate.study import load
+from tests.ablate import studies
+from trainers.batch import answer, claimant, current, requeued
+
+SCRIPTS = {
+    "sbatch": """
+        [ -e refuses ] && { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }
+        id=$(($(cat ids 2>/dev/null || echo 0) + 1)); echo $id > ids
+        name=$(sed -n 's/^#SBATCH --job-name=//p' "$1"); nodes=$(sed -n 's/^#SBATCH --nodes=//p' "$1")
+        echo "$id|PENDING|$name|None" >> queue; echo "$name $nodes" >> submitted
+        echo "Submitted batch job $id" """,
+    "squeue": "[ -e silent ] && exit 1; cat queue 2>/dev/null || true",
+    "scancel": """echo "$@" >> scancelled; for id in "$@"; do sed -i "/^$id|/d" queue; done""",
+    "scontrol": """
+        case "$*" in *partition*) cat partition;; *) cat jobs 2>/dev/null || true;; esac""",
+    "sinfo": 'echo "test|up"',
+    "srun": "true",
+}
+
+
+class Cluster:
+    """A folder that the scripts read and write."""
+
+    def __init__(self, root: Path):
+        self.root, self.now = root, 0.0
+        root.mkdir()
+        for name, lines in SCRIPTS.items():
+            (root / name).write_text(f"#!/bin/bash\ncd {root}\n{lines}\n")
+            (root / name).chmod(0o755)
+        (root / "partition").write_text("PartitionName=test Default=YES DefaultTime=NONE MaxTime=1-00:00:00\n")
+
+    def executor(self, slots: int = 4, **shape) -> SlurmExecutor:
+        return SlurmExecutor(self.root.parent / "slurm", slots, Shape(**shape), clock=lambda: self.now)
+
+    def lines(self, name: str) -> list[str]:
+        path = self.root / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    def say(self, name: str, text: str = "") -> None:
+        (self.root / name).write_text(text)
+
+    def all_end(self, state: str) -> None:
+        """All jobs leave the queue in a state."""
+        names = [line.split("|")[2] for line in self.lines("queue")]
+        self.say("jobs", "".join(f"JobId=1 JobName={name} JobState={state}\n" for name in names))
+        self.say("queue")
+        self.now += 10
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch) -> Cluster:
+    import os
+
+    made = Cluster(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{made.root}{os.pathsep}{os.environ['PATH']}")
+    return made
+
+
+@pytest.fixture
+def trial(tmp_path):
+    def make(name: str) -> TrialFolder:
+        folder = TrialFolder(tmp_path / "trials" / name)
+        folder.root.mkdir(parents=True)
+        return folder
+
+    return make
+
+
+def begin(executor: SlurmExecutor, folder: TrialFolder, kind: str = "run", ranks: int = 2):
+    return executor.start(kind, folder.root, ranks=ranks, threads=1)
+
+
+def test_what_slurm_never_takes_is_said_and_what_it_takes_no_more_of_is_tried_again(cluster, trial):
+    executor = cluster.executor()
+    cluster.say("refuses")
+    with pytest.raises(CannotLaunch, match="QOSMaxSubmitJob"):
+        begin(executor, trial("one"))
+    (cluster.root / "refuses").unlink()
+    taken = begin(executor, trial("two"))
+    cluster.say("refuses")
+    waiting = begin(executor, trial("three"))
+    assert (taken.poll(), waiting.poll(), executor.free()) == (None, None, 0)
+    (cluster.root / "refuses").unlink()
+    assert waiting.poll() is None and len(cluster.lines("submitted")) == 1, "not at once"
+    cluster.now += RETRY_SECONDS
+    assert waiting.poll() is None and len(cluster.lines("submitted")) == 2 and executor.free() > 0
+
+
+def test_a_trial_that_is_asked_to_stop_before_it_is_taken_never_comes_into_a_job(cluster, trial):
+    executor, folder = cluster.executor(), trial("two")
+    begin(executor, trial("one"))
+    cluster.say("refuses")
+    waiting = begin(executor, folder)
+    folder.stop.touch()
+    assert waiting.poll() == Outcome() and settle("two", folder, Outcome(), attempts=1).next is Next.interrupted
+
+
+def test_references_take_one_node_whatever_trials_take(cluster, trial):
+    executor = cluster.executor(nodes=2)
+    begin(executor, trial("references"), "references", ranks=1)
+    begin(executor, trial("one")).poll()
+    assert [line.split()[1] for line in cluster.lines("submitted")] == ["1", "2"]
+
+
+def test_a_claim_comes_before_its_job_and_names_it(cluster, trial, tmp_path):
+    executor = cluster.executor(trials_per_job=2)
+    handles = [begin(executor, trial(name)) for name in ("one", "two", "three")]
+    assert handles[2].poll() is None, "what is left over goes when no more comes"
+    names = [line.split()[0] for line in cluster.lines("submitted")]
+    assert [claimant(tmp_path / "slurm", name) for name in ("one", "two", "three")] == [names[0], names[0], names[1]]
+
+
+def test_who_comes_back_finds_what_slurm_has_and_nothing_else(cluster, trial, tmp_path):
+    one, two = trial("one"), trial("two")
+    begin(cluster.executor(), one)
+    again = cluster.executor()
+    assert again.adopt(two.root) is None and again.adopt(one.root).poll() is None and again.free() == 3
+    cluster.say("queue")
+    assert cluster.executor().adopt(one.root) is None
+
+
+def test_a_silent_slurm_lets_nobody_believe_that_there_are_no_jobs(cluster, trial):
+    one = trial("one")
+    handle = begin(cluster.executor(), one)
+    cluster.say("silent")
+    with pytest.raises(CannotLaunch, match="squeue does not say"):
+        cluster.executor().adopt(one.root)
+    cluster.now += 10 * PATIENCE
+    assert handle.poll() is None, "what was known stays"
+
+
+def test_fewer_slots_than_jobs_are_no_slots(cluster, trial):
+    first, folders = cluster.executor(), [trial(f"t{n}") for n in range(3)]
+    for folder in folders:
+        begin(first, folder)
+    again = cluster.executor(slots=1)
+    for folder in folders:
+        again.adopt(folder.root)
+    assert again.free() == 0
+
+
+def test_an_answer_may_be_late_but_not_for_ever(cluster, trial, tmp_path):
+    executor, one, two = cluster.executor(), trial("one"), trial("two")
+    handles = [begin(executor, folder) for folder in (one, two)]
+    cluster.all_end("NODE_FAIL")
+    assert [handle.poll() for handle in handles] == [None, None]
+    path = answer(tmp_path / "slurm", claimant(tmp_path / "slurm", "one"), "one")
+    path.parent.mkdir()
+    path.write_text(json.dumps({"failures": {"1": -9}}))
+    assert handles[0].poll() == Outcome({1: -9})
+    cluster.now += PATIENCE
+    assert handles[1].poll() == Outcome(lost=True, said="its node failed")
+
+
+@pytest.mark.parametrize(("began", "kinds"), [
+    ("two", [Next.preempted, Next.fail]), ("one", [Next.fail, Next.preempted]), ("", [Next.preempted] * 2),
+])  # fmt: skip
+def test_only_the_trial_that_ran_can_have_used_up_the_memory(cluster, trial, tmp_path, began, kinds):
+    executor, folders = cluster.executor(trials_per_job=2), [trial("one"), trial("two")]
+    handles = [begin(executor, folder) for folder in folders]
+    if began:
+        path = current(tmp_path / "slurm", claimant(tmp_path / "slurm", "one"))
+        path.parent.mkdir()
+        path.write_text(began)
+    cluster.all_end("OUT_OF_MEMORY")
+    [handle.poll() for handle in handles]
+    cluster.now += PATIENCE
+    found = [settle("id", folder, handle.poll(), attempts=1) for folder, handle in zip(folders, handles, strict=True)]
+    assert [one.next for one in found] == kinds
+
+
+def test_a_job_whose_time_was_up_too_often_is_no_failure(cluster, trial, tmp_path):
+    executor, folder = cluster.executor(), trial("one")
+    handle = begin(executor, folder)
+    requeued(tmp_path / "slurm", claimant(tmp_path / "slurm", "one")).write_text(str(folder.root))
+    cluster.all_end("FAILED")
+    handle.poll()
+    cluster.now += PATIENCE
+    assert settle("one", folder, handle.poll(), attempts=1).next is Next.preempted
+
+
+def test_a_waiting_job_is_cancelled_when_nobody_in_it_is_wanted(cluster, trial, tmp_path):
+    executor, folders = cluster.executor(trials_per_job=2), [trial("one"), trial("two")]
+    handles = [begin(executor, folder) for folder in folders]
+    folders[0].stop.touch()
+    cluster.now += 10
+    assert [handle.poll() for handle in handles] == [None, None] and not cluster.lines("scancelled")
+    folders[1].stop.touch()
+    cluster.now += 10
+    assert [handle.poll() for handle in handles] == [Outcome()] * 2 and len(cluster.lines("scancelled")) == 1
+
+
+def test_a_job_that_waits_to_be_started_again_is_not_one_that_is_unwanted(cluster, trial, tmp_path):
+    executor, folder = cluster.executor(), trial("one")
+    handle = begin(executor, folder)
+    folder.stop.touch()
+    requeued(tmp_path / "slurm", claimant(tmp_path / "slurm", "one")).write_text(str(folder.root))
+    cluster.now += 10
+    assert handle.poll() is None and not cluster.lines("scancelled")
+
+
+def test_closing_ends_all_jobs_by_one_word(cluster, trial):
+    executor = cluster.executor()
+    handles = [begin(executor, trial(f"t{n}")) for n in range(3)]
+    executor.close()
+    assert cluster.lines("scancelled") == ["1 2 3"] and cluster.lines("queue") == []
+    assert all(handle.poll().lost for handle in handles)
+    executor.close()
+
+
+def test_a_limit_that_the_study_leaves_open_is_the_partitions(cluster):
+    assert time_limit(None) == time_limit("test") == 1440
+    cluster.say("partition", "PartitionName=test Default=YES DefaultTime=02:00:00 MaxTime=UNLIMITED\n")
+    assert time_limit(None) == 120
+    cluster.say("partition", "PartitionName=test Default=NO DefaultTime=NONE MaxTime=UNLIMITED\n")
+    assert time_limit("test") is None
+
+
+def test_this_machine_trains_nothing_while_jobs_of_the_study_live(cluster, trial, tmp_path):
+    plan = make_plan(load(studies.write(tmp_path)))
+    folder = StudyFolder(tmp_path / "runs", "tiny")
+    executor = SlurmExecutor(folder.slurm, 1)
+    begin(executor, trial("one"))
+    with pytest.raises(CannotLaunch, match="follow them with --set resources.executor=slurm"):
+        make(plan, folder)
+    executor.close()
+    make(plan, folder).close()
