@@ -145,8 +145,8 @@ class SlurmExecutor:
         return self._handles[-1]
 
     def wait(self, seconds: float) -> None:
-        """A job's answer shows on the shared disk when one looks for it."""
-        time.sleep(seconds)
+        """Sleep, but not for long: nothing tells of an answer but a look at the shared disk."""
+        time.sleep(min(seconds, LOOK_SECONDS))
 
     def close(self) -> None:
         """Cancel what has not ended, all at once."""

@@ -77,9 +77,9 @@ def _run(cwd: Path, arguments: tuple[str, ...], failpoints: str, more: dict[str,
     os.environ |= more
     sys.argv = ["ablate", "run", *arguments]
     from ablate import failpoints as faults
-    from ablate import run as running
+    from ablate import executors
     from ablate.cli import main
 
-    running.LocalExecutor = lambda slots, log, devices: Breaking(slots=slots)
+    executors.LocalExecutor = lambda slots, log, devices: Breaking(slots=slots)
     faults.arm(failpoints)
     main()
