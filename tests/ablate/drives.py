@@ -76,8 +76,8 @@ def _run(cwd: Path, arguments: tuple[str, ...], failpoints: str, more: dict[str,
         del os.environ[name]
     os.environ |= more
     sys.argv = ["ablate", "run", *arguments]
-    from ablate import failpoints as faults
     from ablate import executors
+    from ablate import failpoints as faults
     from ablate.cli import main
 
     executors.LocalExecutor = lambda slots, log, devices: Breaking(slots=slots)
