@@ -79,6 +79,8 @@ class Batch:
             self._run()
         finally:
             signal.signal(signal.SIGTERM, before)
+            if self._pool:
+                self._pool.close()  # whose ranks wait for more: the interpreter would wait for them
 
     def _run(self) -> None:
         raised = self._lower()
