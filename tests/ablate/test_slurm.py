@@ -114,9 +114,8 @@ def test_an_interruption_ends_running_and_waiting_jobs(undisturbed, tmp_path):
     is_whole(folder, undisturbed)
 
 
-@pytest.mark.parametrize("fate", [
-    "time is up", *(pytest.param(fate, marks=pytest.mark.long) for fate in ("scancel", "requeue", "drained node")),
-])  # fmt: skip
+@pytest.mark.long  # Slurm keeps a job that it requeues waiting for two minutes
+@pytest.mark.parametrize("fate", ["scancel", "requeue", "time is up", "drained node"])
 def test_what_slurm_does_to_a_job_costs_no_result(undisturbed, tmp_path, fate):
     driver, folder = begin(tmp_path)
     when(lambda: checkpoints(folder), "a trial writes a checkpoint")
