@@ -102,6 +102,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
     with hold(folder.lock):
         began, interrupt = time.time(), Interrupt()
         interrupt.install()
+        executors.check(plan, folder)  # before anything is cleared away that lives
         interrupt.lasting = plan.study.resources.executor != LOCAL
         clear_away(folder, evicting=not interrupt.lasting)
         plan = restored(plan, folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ablate.attempts import LONGEST_REST, Attempts
+from ablate.attempts import LONGEST_REST, PREEMPTIONS, Attempts
 
 
 def fail(attempts: Attempts, now: float = 0.0) -> float:
@@ -40,3 +40,13 @@ def test_what_was_stopped_from_outside_goes_on_at_once_and_does_not_count():
     attempts.begin("a")
     attempts.uncounted("a", 5.0)
     assert attempts.of("a") == 0 and "a" in attempts.rested(5.0)
+
+
+def test_what_a_scheduler_takes_away_goes_on_at_once_and_not_for_ever_without_progress():
+    attempts = Attempts()
+    for _ in range(PREEMPTIONS):
+        attempts.begin("a")
+        assert attempts.preempted("a", now=5.0) and attempts.rested(5.0) == ["a"] and attempts.of("a") == 0
+    attempts.saved("a", 10)
+    assert all(attempts.preempted("a", now=6.0) for _ in range(PREEMPTIONS)), "it has got on"
+    assert not attempts.preempted("a", now=7.0)

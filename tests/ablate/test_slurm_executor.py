@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablate.executor import CannotLaunch, Outcome
-from ablate.executors import make
+from ablate.executors import check
 from ablate.outcome import Next, settle
 from ablate.plan import make_plan
 from ablate.records import StudyFolder, TrialFolder
@@ -238,6 +238,6 @@ def test_this_machine_trains_nothing_while_jobs_of_the_study_live(cluster, trial
     executor = SlurmExecutor(folder.slurm, 1)
     begin(executor, trial("one"))
     with pytest.raises(CannotLaunch, match="follow them with --set resources.executor=slurm"):
-        make(plan, folder)
+        check(plan, folder)
     executor.close()
-    make(plan, folder).close()
+    check(plan, folder)
