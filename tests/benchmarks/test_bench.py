@@ -59,7 +59,8 @@ def test_the_page_holds_the_table_of_what_is_kept(tmp_path):
     page = tmp_path / "speed.md"
     page.write_text(goals.PAGE.read_text())
     paired.insert(page, goals.OUT)
-    assert page.read_text() == goals.PAGE.read_text() and "| C2 |" in page.read_text()
+    paired.insert(page, goals.OUT.with_name("gpu.json"))
+    assert page.read_text() == goals.PAGE.read_text() and "| C2 |" in page.read_text() and "| G6 |" in page.read_text()
     (tmp_path / "other.md").write_text("no place\n")
     with pytest.raises(ValueError, match="no place for the table"):
         paired.insert(tmp_path / "other.md", goals.OUT)
