@@ -3,9 +3,9 @@
     python -m benchmarks.scaling [--only driver,step] [--quick] [--out docs/benchmarks]
 
 driver: time and memory of the driver over the number of trials; nodes: both over the course of a study on a scripted
-cluster; slots: trials an hour over slots, and the driver's part of a core meanwhile; step: an update and a rank's memory over batch and tile. Points are kept in scaling.json with
-processor, versions and load, and drawn beside it; docs/speed.md shows both. `--quick` tries every part on small sizes
-and keeps nothing.
+cluster; slots: trials an hour over slots, and the driver's part of a core meanwhile; step: an update and a rank's
+memory over batch and tile. Points are kept in scaling.json with processor, versions and load, and drawn beside it;
+docs/speed.md shows both. `--quick` tries every part on small sizes and keeps nothing.
 """
 
 from __future__ import annotations

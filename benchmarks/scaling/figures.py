@@ -107,15 +107,15 @@ def _nodes(left: Axes, right: Axes, points: Points) -> None:
 
 
 def _nodes_said(points: Points) -> str:
-    half = len(points) // 2
+    half, last = len(points) // 2, points[-1]
     first, second = (_median([one["milliseconds"] for one in part]) for part in (points[:half], points[half:]))
-    last = points[-1]
+    share = _median([one["share"] for one in points])
     return (
-        f"One driver over a scripted cluster of {last['nodes']} nodes: {last['trials']:,} trials, {last['again']} of them taken "
-        f"up again after their node was lost or their job pre-empted, cost it {first:.2g} ms of the processor each in the "
-        f"first half and {second:.2g} in the second (medians), {_median([one['share'] for one in points]):.2g} % of a core by "
-        f"the cluster's clock (trials of a minute), and {points[0]['memory']:.0f} to {last['memory']:.0f} MB. A second driver, "
-        f"which took over half-way, found the jobs that ran in {last['came_back']:.2g} s of the processor."
+        f"One driver over a scripted cluster of {last['nodes']} nodes: {last['trials']:,} trials, {last['again']} of "
+        f"them taken up again after their node was lost or their job pre-empted, cost it {first:.2g} ms of the "
+        f"processor each in the first half and {second:.2g} in the second (medians), {share:.2g} % of a core by the "
+        f"cluster's clock (trials of a minute), and {points[0]['memory']:.0f} to {last['memory']:.0f} MB. A second "
+        f"driver, which took over half-way, found the jobs that ran in {last['came_back']:.2g} s of the processor."
     )
 
 
