@@ -28,8 +28,8 @@ SAID = {
               "durable writes alone took 1 and 1 ms; each further trial adds 10 kB to its memory, 10 kB "
               "with Optuna's storage and MLflow, 10 kB with 50 readings each.",
     "nodes": "cluster of 64 nodes: 400 trials, 4 of them taken up again after their node was lost or their job "
-             "pre-empted, cost it 7.5 ms of the processor each in the first half and 9.5 in the second (medians), 0.5 % "
-             "of a core by the cluster's clock (trials of a minute), and 61 to 64 MB. A second driver, which took over ",
+             "pre-empted, cost it 7.5 ms of the processor each in the first half and 9.5 in the second (medians), 0.5 "
+             "% of a core by the cluster's clock (trials of a minute), and 61 to 64 MB. A second driver, which took ",
     "slots": "end 2 times as many an hour as one at a time (960 against 480); the driver takes 0.5 % of one core "
              "beside trials of 8 s (MLflow is being loaded meanwhile), 0.1 % of one core beside trials of 100 "
              "s, and at most",
