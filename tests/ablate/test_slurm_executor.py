@@ -13,7 +13,7 @@ from ablate.outcome import Next, settle
 from ablate.plan import make_plan
 from ablate.records import StudyFolder, TrialFolder
 from ablate.slurm import PATIENCE, RETRY_SECONDS, Shape, SlurmExecutor
-from ablate.slurmqueue import time_limit
+from ablate.slurmqueue import room, time_limit
 from ablate.study import load
 from tests.ablate import studies
 from trainers.batch import answer, claimant, current, requeued
@@ -29,7 +29,7 @@ SCRIPTS = {
     "scancel": """echo "$@" >> scancelled; for id in "$@"; do sed -i "/^$id|/d" queue; done""",
     "scontrol": """
         case "$*" in *partition*) cat partition;; *) cat jobs 2>/dev/null || true;; esac""",
-    "sinfo": 'echo "test|up"',
+    "sinfo": """case "$*" in *%G*) [ -e silent ] && exit 1; cat nodes;; *) echo "test|up";; esac""",
     "srun": "true",
 }
 
@@ -241,3 +241,18 @@ def test_this_machine_trains_nothing_while_jobs_of_the_study_live(cluster, trial
         check(plan, folder)
     executor.close()
     check(plan, folder)
+
+
+@pytest.mark.parametrize(("nodes", "cpus", "gpus", "partition", "fitting"), [
+    (1, 2, 0, None, 8 + 4), (1, 8, 0, None, 2 + 1), (1, 2, 1, None, 4), (1, 1, 3, None, 1), (2, 8, 0, None, 1),
+    (2, 2, 0, None, 4), (3, 1, 0, None, 0), (1, 4, 0, "big", 16), (1, 4, 0, "none", 0), (1, 32, 0, None, 0),
+])  # fmt: skip
+def test_the_room_of_a_partition_is_counted_node_by_node(cluster, nodes, cpus, gpus, partition, fitting):
+    """Nodes that are down count nothing; of one job a node holds one part."""
+    cluster.say("nodes", "16|gpu:h100:4(S:0-1)|idle|test*\n8|(null)|mix|test*\n64|(null)|down*|test*\n64|(null)|alloc|big\n")
+    assert room(nodes, cpus, gpus, partition) == fitting
+
+
+def test_a_controller_that_is_silent_says_nothing_of_room(cluster):
+    cluster.say("silent")
+    assert room(1, 1, 0, None) is None
