@@ -20,7 +20,7 @@ from tests.invariants import violations
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-STUDY = studies.STUDY.replace("generator_updates: 6", "generator_updates: 600").replace("every: 3", "every: 20")
+STUDY = studies.STUDY.replace("generator_updates: 6", "generator_updates: 300").replace("every: 3", "every: 15")
 NODES, PORT = ("n1", "n2"), "16950"
 KILLS, SEED = 3, 8  # of each
 PATIENCE = 240
@@ -82,14 +82,15 @@ class Study:
     def drive(self) -> None:
         self.driver = studies.start("run", self.file, *self.more, cwd=self.root)
 
-    def steps(self) -> dict[Path, int]:
-        """Lines of each stream: what has been measured and kept."""
-        return {path: path.read_bytes().count(b'"checkpoint"') for path in self.folder.root.glob("trials/*/events.jsonl")}
+    def kept(self) -> dict[Path, int]:
+        """Checkpoints that each stream tells of."""
+        streams = self.folder.root.glob("trials/*/events.jsonl")
+        return {path: path.read_bytes().count(b'"checkpoint"') for path in streams}
 
     def goes_on(self) -> bool:
         """Wait for a new checkpoint of any trial; whether the study has work left."""
-        before, until = self.steps(), time.monotonic() + PATIENCE
-        while self.steps() == before:
+        before, until = self.kept(), time.monotonic() + PATIENCE
+        while self.kept() == before:
             if self.driver.poll() is not None:
                 return False
             assert time.monotonic() < until, f"no checkpoint within {PATIENCE} s: {squeue('%i %j %T %r %N')}"
