@@ -249,7 +249,8 @@ def test_this_machine_trains_nothing_while_jobs_of_the_study_live(cluster, trial
 ])  # fmt: skip
 def test_the_room_of_a_partition_is_counted_node_by_node(cluster, nodes, cpus, gpus, partition, fitting):
     """Nodes that are down count nothing; of one job a node holds one part."""
-    cluster.say("nodes", "16|gpu:h100:4(S:0-1)|idle|test*\n8|(null)|mix|test*\n64|(null)|down*|test*\n64|(null)|alloc|big\n")
+    rows = ("16|gpu:h100:4(S:0-1)|idle|test*", "8|(null)|mix|test*", "64|(null)|down*|test*", "64|(null)|alloc|big")
+    cluster.say("nodes", "\n".join(rows))
     assert room(nodes, cpus, gpus, partition) == fitting
 
 
