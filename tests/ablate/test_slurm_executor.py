@@ -20,7 +20,7 @@ from trainers.batch import answer, claimant, current, requeued
 
 SCRIPTS = {
     "sbatch": """
-        [ -e refuses ] && { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }
+        [ -e refuses ] && { echo "sbatch: error: $(grep . refuses || echo QOSMaxSubmitJobPerUserLimit)" >&2; exit 1; }
         id=$(($(cat ids 2>/dev/null || echo 0) + 1)); echo $id > ids
         name=$(sed -n 's/^#SBATCH --job-name=//p' "$1"); nodes=$(sed -n 's/^#SBATCH --nodes=//p' "$1")
         echo "$id|PENDING|$name|None" >> queue; echo "$name $nodes" >> submitted
@@ -100,6 +100,15 @@ def test_what_slurm_never_takes_is_said_and_what_it_takes_no_more_of_is_tried_ag
     assert waiting.poll() is None and len(cluster.lines("submitted")) == 1, "not at once"
     cluster.now += RETRY_SECONDS
     assert waiting.poll() is None and len(cluster.lines("submitted")) == 2 and executor.free() > 0
+
+
+@pytest.mark.parametrize("words", ["Requested node configuration is not available", "Invalid account specified"])
+def test_what_no_node_will_ever_do_is_said_at_once(cluster, trial, words):
+    executor = cluster.executor()
+    begin(executor, trial("references"), "references", ranks=1)
+    cluster.say("refuses", words)
+    with pytest.raises(CannotLaunch, match=f"sbatch refused the job: sbatch: error: {words}"):
+        begin(executor, trial("one")).poll()
 
 
 def test_a_trial_that_is_asked_to_stop_before_it_is_taken_never_comes_into_a_job(cluster, trial):

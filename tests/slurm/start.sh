@@ -28,7 +28,8 @@ for tool in munged slurmctld slurmd; do
 done
 
 mkdir -p "$folder/state"
-cores=$(($(nproc) * 2 / number)) # two test files may each have a job of two ranks
+cores=$(($(getconf _NPROCESSORS_ONLN) * 2 / number)) # nproc would heed OMP_NUM_THREADS
+[[ $cores -ge 4 ]] || cores=4                        # two test files may each have a job of two ranks
 memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
 host=$(hostname -s)
 nodes=$host
