@@ -37,8 +37,8 @@ LONGEST = 365 * 24 * 60  # minutes, where neither study nor partition says less
 # Reasons for which a job waits that pass by themselves.
 WAITING = ("", "None", "Priority", "Resources", "BeginTime", "Cleaning", "Dependency", "Reservation")
 # Of sbatch's refusals those that stay: no node, partition or account will ever do.
-NEVER = ("configuration is not available", "invalid partition", "invalid account", "invalid qos", "invalid generic resource",
-         "more processors requested", "node count specification invalid")  # fmt: skip
+NEVER = ("configuration is not available", "invalid partition", "invalid account", "invalid qos",
+         "invalid generic resource", "more processors requested", "node count specification invalid")  # fmt: skip
 ENDED_HERE = "its job was ended from here"
 
 
