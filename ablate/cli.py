@@ -100,7 +100,7 @@ def plan(
     from ablate.planning import document
     from reports import foresight
 
-    with plain_errors():
+    with plain_errors(), private():  # --measure prepares data
         made = planned(study, runs, set)
         timings = measured(made, runs, say=partial(print, file=sys.stderr)) if measure else None
         facts = document(made, runs, foresight, pilot=pilot, timings=timings)
@@ -300,7 +300,7 @@ def clean(
     from ablate.clean import clean as cleaned
     from ablate.clean import describe
 
-    with plain_errors():
+    with plain_errors(), private():
         name = find_study_name(study, runs) if study else None
         found = cleaned(runs, name, failed=failed, dry_run=dry_run)
     if json:
