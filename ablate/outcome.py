@@ -106,11 +106,12 @@ def earliest_error(folder: TrialFolder) -> Cause | None:
 
 
 def _last_words(path: Path) -> tuple[float, Cause] | None:
-    """When, and what; None for a file that a full disk or a stranger has damaged."""
+    """When (on the clock that the ranks of a machine share), and what; None for a file that a full disk has damaged."""
     try:
         words = json.loads(path.read_bytes())
         message = (str(words["message"]).splitlines() or [""])[0]
-        return float(words["time"]), Cause(str(words["kind"]), int(words["rank"]), str(words["type"]), message)
+        when = float(words.get("monotonic", words["time"]))
+        return when, Cause(str(words["kind"]), int(words["rank"]), str(words["type"]), message)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 

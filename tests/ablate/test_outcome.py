@@ -30,8 +30,8 @@ def end(folder: TrialFolder, status: str = "done") -> None:
     writer.close()
 
 
-def last_words(folder: TrialFolder, rank: int, time: float, kind: str, message: str) -> None:
-    words = {"time": time, "rank": rank, "kind": kind, "type": "RuntimeError", "message": message}
+def last_words(folder: TrialFolder, rank: int, time: float, kind: str, message: str, **more: float) -> None:
+    words = {"time": time, "rank": rank, "kind": kind, "type": "RuntimeError", "message": message, **more}
     folder.error(rank).write_text(json.dumps(words))
 
 
@@ -115,6 +115,12 @@ def test_a_lost_launcher_is_the_machines_failure(folder):
 def test_an_exception_of_a_part_is_the_arms_own_and_the_earliest_rank_is_the_cause(folder):
     last_words(folder, 0, 2.0, "machine", "Connection closed by peer")
     last_words(folder, 1, 1.0, "arm", "no power iteration today\nsecond line")
+    assert settle(folder, RAISED) == (Next.fail, "arm: rank 1: RuntimeError: no power iteration today")
+
+
+def test_a_clock_that_is_set_back_between_two_last_words_does_not_turn_them_round(folder):
+    last_words(folder, 0, 1.0, "machine", "Connection closed by peer", monotonic=12.0)
+    last_words(folder, 1, 3600.0, "arm", "no power iteration today", monotonic=11.0)
     assert settle(folder, RAISED) == (Next.fail, "arm: rank 1: RuntimeError: no power iteration today")
 
 
