@@ -150,3 +150,12 @@ def test_killed_again_and_again_all_come_to_the_same_end(undisturbed, place):
     folder = StudyFolder(place / "runs", "tiny")
     assert told(folder) == told(undisturbed(drives.STUDY))
     assert wrong(folder) == []
+
+
+def test_what_ends_a_run_is_a_sentence_on_the_terminal_and_a_traceback_in_the_log(place):
+    prepared(place, drives.STUDY)
+    ended = drives.run(place, "tiny.yaml", failpoints="plan-written=raise")
+    said = "an error of ablate's own: Injected: raised by a failpoint; its traceback: runs/tiny/driver.log"
+    assert ended.code == 4 and ended.said.splitlines()[-1] == said and "Traceback" not in ended.said, ended.said
+    log = StudyFolder(place / "runs", "tiny").log.read_text()
+    assert "Traceback" in log and 'failpoint("plan-written")' in log
