@@ -183,7 +183,10 @@ def test_killed_and_started_again_every_trial_runs_once_with_the_same_numbers(wh
     assert 0 < cost["start_up"] < 120
 
 
-def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_turned_away(tmp_path):
+@pytest.mark.parametrize("number", [
+    signal.SIGINT, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGHUP))
+])  # fmt: skip
+def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_turned_away(tmp_path, number):
     studies.write(tmp_path)
     folder = StudyFolder(tmp_path / "runs", "tiny")
     held = {"ABLATE_FAILPOINTS": "step=sleep:20@4", "ABLATE_FAILPOINTS_ONCE": str(tmp_path)}  # time for what follows
@@ -191,9 +194,10 @@ def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_t
     studies.wait_until(lambda: studies.measured(folder) >= 1, seconds=120, what="a trial measures")
     second = studies.ablate("run", "tiny.yaml", cwd=tmp_path)
     assert second.returncode == 75 and f"pid {process.pid}" in second.stderr
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 5, said
+    assert [*folder.root.glob("trials/*/checkpoints/manifest.json")]
     assert "go on with: ablate run tiny" in said
     status = studies.ablate("status", cwd=tmp_path).stdout
     assert "tiny: stopped" in status and "stopped cleanly at 20" in status and "go on with: ablate run tiny" in status
