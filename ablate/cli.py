@@ -179,7 +179,8 @@ def running_summary(made: Plan, ended: Any, runs: Path) -> str:
     where = f" --runs {runs}" if runs != RUNS else ""
     again = f"ablate run {made.study.name}{where}"
     said = ", ".join(f"{number} {name}" for name, number in ended.counts.items() if number)
-    lines = [f"{made.num_trials} trials: {said}", *filter(None, [ended.remark]), f"report: {ended.report}"]
+    idle = "" if ended.ran or ended.code is Exit.interrupted else "nothing was left to train"
+    lines = [f"{made.num_trials} trials: {said}", *filter(None, [idle, ended.remark]), f"report: {ended.report}"]
     if made.study.tracking.mlflow:
         local = ended.place.startswith("sqlite:")
         lines.append(f"MLflow: ablate ui{where}" if local else f"MLflow: {ended.place}")

@@ -81,6 +81,7 @@ class Ended:
     unreachable: Mapping[str, str] = field(default_factory=dict)  # store -> why something has not arrived there
     place: str = ""  # of the tracking store, safe to show
     remark: str = ""  # about the code that trained, where it is not the one that is installed
+    ran: bool = True  # whether a trial was started
 
 
 Report = Callable[[Path], Path]
@@ -143,7 +144,8 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
             if interrupt.ends(executor.outlives):
                 executor.close()
         behind = unreachable(ledger, tracking)
-        return Ended(_code(plan, results, behind), path, counts(plan, results), behind, tracking.place, remark)
+        return Ended(_code(plan, results, behind), path, counts(plan, results), behind, tracking.place, remark,
+                     driver.ran)  # fmt: skip
 
 
 def _code(plan: Plan, results: Mapping[str, TrialResult], behind: Mapping[str, str]) -> Exit:

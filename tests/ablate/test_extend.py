@@ -20,7 +20,7 @@ REFUSED = {
     "the budget": ("generator_updates: 6", "generator_updates: 9", "generator_updates: 6 -> 9"),
     "the metric": ("name: gmsd", "name: ssim", "metric.name: 'gmsd' -> 'ssim'"),
     "the data": ("scenes: 4", "scenes: 5", "scenes: 4 -> 5"),
-    "a level less": ("half: {optimizer.lr_ratio: 0.5}", "third: {optimizer.lr_ratio: 0.3}", "lr_ratio.half"),
+    "a level less": ("half: {optimizer.lr_ratio: 0.5}", "low: {optimizer.lr_ratio: 0.3}", "['base', 'half'] -> ['ba"),
 }
 
 
