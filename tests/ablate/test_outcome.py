@@ -30,7 +30,7 @@ def end(folder: TrialFolder, status: str = "done") -> None:
     writer.close()
 
 
-def last_words(folder: TrialFolder, rank: int, time: float, kind: str, message: str, **more: float) -> None:
+def last_words(folder: TrialFolder, rank: int, time: float, kind: str, message: str, **more: object) -> None:
     words = {"time": time, "rank": rank, "kind": kind, "type": "RuntimeError", "message": message, **more}
     folder.error(rank).write_text(json.dumps(words))
 
@@ -118,10 +118,11 @@ def test_an_exception_of_a_part_is_the_arms_own_and_the_earliest_rank_is_the_cau
     assert settle(folder, RAISED) == (Next.fail, "arm: rank 1: RuntimeError: no power iteration today")
 
 
-def test_a_clock_that_is_set_back_between_two_last_words_does_not_turn_them_round(folder):
-    last_words(folder, 0, 1.0, "machine", "Connection closed by peer", monotonic=12.0)
-    last_words(folder, 1, 3600.0, "arm", "no power iteration today", monotonic=11.0)
-    assert settle(folder, RAISED) == (Next.fail, "arm: rank 1: RuntimeError: no power iteration today")
+@pytest.mark.parametrize(("boots", "first"), [(("a", "a"), 1), (("a", "b"), 0), (("", ""), 0)])
+def test_the_clock_of_one_machine_says_who_died_first_and_the_walls_clock_where_there_are_two(folder, boots, first):
+    last_words(folder, 0, 1.0, "arm", "no", monotonic=12.0, boot=boots[0])
+    last_words(folder, 1, 3600.0, "arm", "no", monotonic=11.0, boot=boots[1])
+    assert settle(folder, RAISED) == (Next.fail, f"arm: rank {first}: RuntimeError: no")
 
 
 def test_a_lost_peer_alone_is_the_machines_failure(folder):
