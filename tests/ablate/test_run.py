@@ -13,6 +13,8 @@ from tests.ablate import studies
 
 CELL_NAMES = {f"{arm}/{seed}" for arm in ("base", "lr_ratio=half") for seed in (1, 2)}
 
+local = pytest.mark.skipif(bool(studies.ELSEWHERE), reason="of the local executor: elsewhere jobs outlive their driver")
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
@@ -162,6 +164,7 @@ def test_the_five_lines_that_show_prints_apply_the_generator(whole):
     assert done.stdout.strip() == "(1, 3, 32, 32) True", done.stderr
 
 
+@local
 def test_killed_and_started_again_every_trial_runs_once_with_the_same_numbers(whole, tmp_path):
     reference, _ = whole
     studies.write(tmp_path)
@@ -185,7 +188,8 @@ def test_killed_and_started_again_every_trial_runs_once_with_the_same_numbers(wh
 
 
 @pytest.mark.parametrize("number", [
-    signal.SIGINT, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGHUP))
+    signal.SIGINT, *(pytest.param(number, marks=[pytest.mark.slow, local])
+                     for number in (signal.SIGTERM, signal.SIGHUP)),
 ])  # fmt: skip
 def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_turned_away(tmp_path, number):
     studies.write(tmp_path)
