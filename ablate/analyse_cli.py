@@ -6,12 +6,13 @@ import json as json_text
 import platform
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ablate.terminal import RUNS, Json, Runs, plain_errors, say, show_json
+from ablate.terminal import RUNS, Json, Runs, plain_errors, private, say, show_json
 
 if TYPE_CHECKING:
     from ablate.analyse import Settled
@@ -59,7 +60,9 @@ def analyse(
     with plain_errors():
         found = read(Asked(results, runs, experiment=experiment, study=study, filter=filter))
         settled = settle(found, question)
-        place, contents = _write(settled, out or found.beside, found.source)
+        target = out or found.beside
+        with private() if target.resolve().is_relative_to(runs.resolve()) else nullcontext():  # else the user's own
+            place, contents = _write(settled, target, found.source)
     document = json_text.loads(contents["report.json"])
     if json:
         show_json({"report": str(place), "cautions": list(settled.cautions), **document})

@@ -100,7 +100,7 @@ def plan(
     from ablate.planning import document
     from reports import foresight
 
-    with plain_errors():
+    with plain_errors(), private():  # --measure prepares data
         made = planned(study, runs, set)
         timings = measured(made, runs, say=partial(print, file=sys.stderr)) if measure else None
         facts = document(made, runs, foresight, pilot=pilot, timings=timings)
@@ -179,7 +179,8 @@ def running_summary(made: Plan, ended: Any, runs: Path) -> str:
     where = f" --runs {runs}" if runs != RUNS else ""
     again = f"ablate run {made.study.name}{where}"
     said = ", ".join(f"{number} {name}" for name, number in ended.counts.items() if number)
-    lines = [f"{made.num_trials} trials: {said}", *filter(None, [ended.remark]), f"report: {ended.report}"]
+    idle = "" if ended.ran or ended.code is Exit.interrupted else "nothing was left to train"
+    lines = [f"{made.num_trials} trials: {said}", *filter(None, [idle, ended.remark]), f"report: {ended.report}"]
     if made.study.tracking.mlflow:
         local = ended.place.startswith("sqlite:")
         lines.append(f"MLflow: ablate ui{where}" if local else f"MLflow: {ended.place}")
@@ -300,7 +301,7 @@ def clean(
     from ablate.clean import clean as cleaned
     from ablate.clean import describe
 
-    with plain_errors():
+    with plain_errors(), private():
         name = find_study_name(study, runs) if study else None
         found = cleaned(runs, name, failed=failed, dry_run=dry_run)
     if json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ablate.terminal import RUNS, Json, Runs, Sets, load, plain_errors, say, show_json
+from ablate.terminal import RUNS, Json, Runs, Sets, load, plain_errors, private, say, show_json
 
 if TYPE_CHECKING:
     from ablate.datachecked import Checked
@@ -78,7 +78,7 @@ def cache(
     """List prepared data sets: their size, and which studies use them."""
     from ablate.datacache import describe, entries, prune_unused
 
-    with plain_errors():
+    with plain_errors(), private():
         found = prune_unused(runs) if prune else entries(runs)
     if json:
         show_json(found)

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ablate.clock import steady
 from ablate.disk import PRIVATE, File, make_folder, naming
 from ablate.failpoints import failpoint
 from ablate.records import Status, TrialResult
@@ -150,18 +151,20 @@ class EventWriter:
 
     Opening waits for the kernel lock of an earlier writer that is still dying, then cuts off the
     torn last line it may have left: a stream never has two writers. Raises OSError when the lock
-    is not given up within half a minute.
+    is not given up within half a minute. Without a `clock` of the caller's, times in a stream never go back.
     """
 
-    def __init__(self, path: Path, *, attempt: int = 1, clock: Callable[[], float] = time.time):
+    def __init__(self, path: Path, *, attempt: int = 1, clock: Callable[[], float] | None = None):
         make_folder(path.parent)
-        self.attempt, self._clock = attempt, clock
+        self.attempt = attempt
         with naming(path):
             self._file = File(path, "a+", opener=lambda path, flags: os.open(path, flags, PRIVATE))
         self._lock(path)
         self._file.seek(0)
-        self._whole = self._file.readall().rfind(b"\n") + 1
+        before = self._file.readall()
+        self._whole = before.rfind(b"\n") + 1
         self._file.truncate(self._whole)
+        self._clock = clock or steady(not_before=_last_time(before[: self._whole]))
         failpoint("stream-opened")
 
     def _lock(self, path: Path) -> None:
@@ -190,6 +193,14 @@ class EventWriter:
     def close(self) -> None:
         self.sync()
         self._file.close()
+
+
+def _last_time(lines: bytes) -> float:
+    """When the last of the lines was written; 0 where there is none, or it is damaged."""
+    try:
+        return from_line(lines[:-1].rpartition(b"\n")[2].decode()).time
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return 0.0
 
 
 class CorruptStream(ValueError):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ablate.clock import boot
 from ablate.disk import File, make_folder
 
 DRIVER = "driver"
@@ -78,14 +79,6 @@ def _let_go(file: File, before: int, what: str, error: str) -> None:
             _say(file, {"ended": time.time(), "error": error})
         else:
             file.truncate(before)
-
-
-def boot() -> str:
-    """A name of the running kernel's start; empty where there is none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def _taken(file: IO[bytes], *, tries: int = 10, pause: float = 0.05) -> bool:

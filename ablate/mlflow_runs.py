@@ -11,12 +11,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.clock import steady
 from ablate.events import Event, EventReader, Saved, read
 from ablate.failpoints import failpoint
 from ablate.ledger import key
@@ -61,9 +61,9 @@ class MlflowRuns:
         arms: Iterable[Arm],
         factors: Mapping[str, Sequence[str]],
         question: str = "",
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ):
-        self._uri, self._folder, self._question, self._clock = uri, folder, question, clock
+        self._uri, self._folder, self._question, self._clock = uri, folder, question, clock or steady()
         self._factors, self._arms = factors, {arm.name: arm for arm in arms}
         self._client: Any = None
         self._known = False  # whether the store's runs have been learnt

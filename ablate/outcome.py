@@ -100,18 +100,31 @@ def stop_reason(folder: TrialFolder) -> str:
 
 
 def earliest_error(folder: TrialFolder) -> Cause | None:
-    """What the rank that died first has said; None where no rank could say anything that is whole."""
+    """What the rank that died first has said; None where no rank could say anything that is whole.
+
+    By the clock that ranks of one machine share; by the walls' where there are several machines.
+    """
     found = [words for path in folder.root.glob("error.*.json") if (words := _last_words(path))]
-    return min(found, key=lambda each: each[0])[1] if found else None
+    shared = len({words.boot for words in found}) == 1 and all(words.boot for words in found)
+    return min(found, key=lambda words: words.monotonic if shared else words.time).cause if found else None
 
 
-def _last_words(path: Path) -> tuple[float, Cause] | None:
-    """When, and what; None for a file that a full disk or a stranger has damaged."""
+@dataclass(frozen=True)
+class _Words:
+    cause: Cause
+    time: float
+    monotonic: float
+    boot: str  # of the kernel whose clock that is; empty where it is not known
+
+
+def _last_words(path: Path) -> _Words | None:
+    """None for a file that a full disk or a stranger has damaged."""
     try:
         words = json.loads(path.read_bytes())
         message = (str(words["message"]).splitlines() or [""])[0]
-        return float(words["time"]), Cause(str(words["kind"]), int(words["rank"]), str(words["type"]), message)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        cause = Cause(str(words["kind"]), int(words["rank"]), str(words["type"]), message)
+        return _Words(cause, float(words["time"]), float(words.get("monotonic", 0.0)), str(words.get("boot", "")))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, AttributeError):
         return None
 
 

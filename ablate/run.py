@@ -9,7 +9,6 @@ import platform
 import shlex
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate import codechange, executors, failpoints, importances, machine, startfiles, testreads
+from ablate.clock import steady
 from ablate.disk import remove_leftovers
 from ablate.display import Display
 from ablate.driver import Driver, counts
@@ -81,6 +81,7 @@ class Ended:
     unreachable: Mapping[str, str] = field(default_factory=dict)  # store -> why something has not arrived there
     place: str = ""  # of the tracking store, safe to show
     remark: str = ""  # about the code that trained, where it is not the one that is installed
+    ran: bool = True  # whether a trial was started
 
 
 Report = Callable[[Path], Path]
@@ -100,7 +101,8 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
     check_machine(plan, runs)
     folder = StudyFolder(runs, plan.study.name)
     with hold(folder.lock):
-        began, interrupt = time.time(), Interrupt()
+        clock, interrupt = steady(), Interrupt()
+        began = clock()
         interrupt.install()
         executors.check(plan, folder)  # before anything is cleared away that lives
         interrupt.lasting = plan.study.resources.executor != LOCAL
@@ -131,7 +133,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
                 if interrupt.ends(executor.outlives):
                     executor.close()
                 if driver.ran or not folder.provenance.exists():
-                    write_provenance(plan, folder, results, began=began)
+                    write_provenance(plan, folder, results, began=began, ended=clock())
                 whole = len(results) == len(plan.specs) and not plan.undrawn
                 if whole and plan.study.search:
                     importances.write(plan, folder, results)
@@ -142,7 +144,8 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
             if interrupt.ends(executor.outlives):
                 executor.close()
         behind = unreachable(ledger, tracking)
-        return Ended(_code(plan, results, behind), path, counts(plan, results), behind, tracking.place, remark)
+        return Ended(_code(plan, results, behind), path, counts(plan, results), behind, tracking.place, remark,
+                     driver.ran)  # fmt: skip
 
 
 def _code(plan: Plan, results: Mapping[str, TrialResult], behind: Mapping[str, str]) -> Exit:
@@ -334,7 +337,8 @@ def check_bands(plan: Plan, prepared: Mapping[str, Path]) -> None:
 # -- after ----------------------------------------------------------------------------------------
 
 
-def write_provenance(plan: Plan, folder: StudyFolder, results: Mapping[str, TrialResult], *, began: float) -> None:
+def write_provenance(plan: Plan, folder: StudyFolder, results: Mapping[str, TrialResult], *, began: float,
+                     ended: float) -> None:  # fmt: skip
     """What depends on machine, time and cost: kept apart, since comparisons of reports leave it out."""
     seconds = sum(result.seconds for result in results.values())
     document = {
@@ -342,7 +346,7 @@ def write_provenance(plan: Plan, folder: StudyFolder, results: Mapping[str, Tria
         "host": socket.gethostname(), "platform": platform.platform(),
         "cores": machine.cores(), "gpus": len(machine.gpus()),
         "device": plan.device, "slots": plan.slots, "python": platform.python_version(),
-        "versions": machine.versions(), "started": _first_start(folder, began), "ended": time.time(),
+        "versions": machine.versions(), "started": _first_start(folder, began), "ended": ended,
         "trial_seconds": seconds, "core_hours": seconds * _cores_a_trial(plan) / 3600,
         "sets": list(plan.study.sets),
     }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ablate.problems import SHOWN, Problem, StudyError, printable, safe, unusable
+from ablate.logs import keep_traceback
+from ablate.problems import LONGEST, SHOWN, Problem, StudyError, printable, safe, unusable
 
 if TYPE_CHECKING:
     from ablate.study import Study
@@ -40,7 +42,7 @@ RUNS = Path("runs")
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """People's own mistakes end in a sentence and an exit code, never in a traceback."""
+    """People's own mistakes end in a sentence and an exit code; a traceback goes into the log, if there is one yet."""
     from ablate.codechange import CodeChanged
     from ablate.disk import DiskFull
     from ablate.driver import CannotGoOn
@@ -62,10 +64,19 @@ def plain_errors() -> Iterator[None]:
     try:
         yield
     except tuple(codes) as error:
+        keep_traceback(error)
         print(safe(str(error), keep="\n"), file=sys.stderr)
         raise typer.Exit(next(code for kind, code in codes.items() if isinstance(error, kind))) from None
     except OSError as error:
+        keep_traceback(error)
         print(safe(f"{error.filename or 'input/output'}: {error.strerror or error}"), file=sys.stderr)
+        raise typer.Exit(Exit.environment) from None
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception as error:  # ours; Python's own exit code for it would say that some trials have failed
+        said = f"an error of ablate's own: {type(error).__name__}: {str(error)[:LONGEST]}"
+        log = keep_traceback(error)
+        print(safe(f"{said}; its traceback: {log}" if log else traceback.format_exc(), keep="\n"), file=sys.stderr)
         raise typer.Exit(Exit.environment) from None
     except KeyboardInterrupt:
         print("ended at once; the same command goes on from the last checkpoints", file=sys.stderr)

@@ -13,8 +13,8 @@ import ablate
 import reports
 import trainers
 
-LEAVES = ["ablate.artifacts", "ablate.code", "ablate.disk", "ablate.events", "ablate.failpoints", "ablate.processes",
-          "ablate.records"]  # fmt: skip
+LEAVES = ["ablate.artifacts", "ablate.clock", "ablate.code", "ablate.disk", "ablate.events", "ablate.failpoints",
+          "ablate.processes", "ablate.records"]  # fmt: skip
 WORKER_MODULES = {"ablate", *LEAVES}
 
 

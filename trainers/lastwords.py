@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 
+from ablate.clock import boot
 from ablate.events import CorruptStream
 from ablate.records import TrialFolder, write_atomically
 from trainers import ways
@@ -30,12 +31,15 @@ class Stalled(RuntimeError):
 
 
 def write(paths: TrialFolder, error: BaseException) -> None:
-    """Write `error.<rank>.json`: when, whose failure, what was said."""
+    """Write `error.<rank>.json`: when, whose failure, what was said.
+
+    `monotonic` puts the ranks of one `boot` of a machine in order, also where its wall clock is set meanwhile.
+    """
     rank = int(os.environ.get("RANK", "0"))
     spoken = "".join(traceback.format_exception(error))
     document = {
-        "time": time.time(), "rank": rank, "kind": kind_of(error), "type": type(error).__name__,
-        "message": message_of(error, paths), "traceback": spoken,
+        "time": time.time(), "monotonic": time.monotonic(), "boot": boot(), "rank": rank, "kind": kind_of(error),
+        "type": type(error).__name__, "message": message_of(error, paths), "traceback": spoken,
     }  # fmt: skip
     write_atomically(paths.error(rank), json.dumps(document, indent=1))
 

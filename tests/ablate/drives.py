@@ -57,10 +57,15 @@ def _ratio(folder: Path) -> float:
     return json.loads((folder / "spec.json").read_text())["spec"]["recipe"]["optimizer"]["lr_ratio"]
 
 
-def run(cwd: Path, *arguments: str, failpoints: str = "", more: Mapping[str, str] | None = None) -> Ended:
+def run(
+    cwd: Path, *arguments: str, failpoints: str = "", more: Mapping[str, str] | None = None, said: str = "said.txt"
+) -> Ended:  # fmt: skip
     """`ablate run ARGUMENTS` in `cwd`, with jobs that end at once and the faults asked for."""
-    said = cwd / "said.txt"
-    process = _context.Process(target=_run, args=(cwd, arguments, failpoints, dict(more or {}), said))
+    return _ended(cwd, arguments, failpoints, dict(more or {}), cwd / said)
+
+
+def _ended(cwd: Path, arguments: tuple[str, ...], failpoints: str, more: dict[str, str], said: Path) -> Ended:
+    process = _context.Process(target=_run, args=(cwd, arguments, failpoints, more, said))
     process.start()
     process.join(SECONDS)
     assert process.exitcode is not None, f"the command has not ended within {SECONDS} s"

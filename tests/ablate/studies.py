@@ -37,6 +37,7 @@ also: [psnr, mae]
 resources: {ranks: 2}
 """
 CELLS = 4
+ELSEWHERE = os.environ.get("ABLATE_TEST_EXECUTOR", "")  # slurm: every `ablate run` of the tests runs its trials there
 
 
 def write(folder: Path, text: str = STUDY) -> Path:
@@ -67,7 +68,8 @@ def start(
 
 
 def _command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "ablate.cli", *map(str, arguments)]
+    elsewhere = ["--set", f"resources.executor={ELSEWHERE}"] if ELSEWHERE and arguments[0] == "run" else []
+    return [sys.executable, "-m", "ablate.cli", *map(str, arguments), *elsewhere]
 
 
 def environment() -> dict[str, str]:

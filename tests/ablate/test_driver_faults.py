@@ -150,3 +150,34 @@ def test_killed_again_and_again_all_come_to_the_same_end(undisturbed, place):
     folder = StudyFolder(place / "runs", "tiny")
     assert told(folder) == told(undisturbed(drives.STUDY))
     assert wrong(folder) == []
+
+
+def test_what_ends_a_run_is_a_sentence_on_the_terminal_and_a_traceback_in_the_log(place):
+    prepared(place, drives.STUDY)
+    ended = drives.run(place, "tiny.yaml", failpoints="plan-written=raise")
+    said = "an error of ablate's own: Injected: raised by a failpoint; its traceback: runs/tiny/driver.log"
+    assert ended.code == 4 and ended.said.splitlines()[-1] == said and "Traceback" not in ended.said, ended.said
+    log = StudyFolder(place / "runs", "tiny").log.read_text()
+    assert "Traceback" in log and 'failpoint("plan-written")' in log
+
+
+FULL = (1, 3, 9, 17, 27)  # writes of the lock, of the study, of a trial, of its stream, of the report
+
+
+@pytest.mark.parametrize("good", ["", pytest.param("+", marks=pytest.mark.long)])
+@pytest.mark.parametrize("k", [pytest.param(k, marks=[] if k in FULL else pytest.mark.long) for k in range(1, 51)])
+def test_a_disk_that_is_full_at_any_write_of_the_driver_ends_the_run_with_a_sentence(undisturbed, place, k, good):
+    """Once, or (+) for good; the data have been prepared before, which takes hundreds of writes."""
+    shutil.copytree(undisturbed(drives.STUDY).cache, place / "runs/cache")
+    prepared(place, drives.STUDY)
+    ended = drives.run(place, "tiny.yaml", failpoints=f"disk-write=enospc@{k}{good}")
+    if ended.code:
+        assert ended.code == 4 and ended.said.splitlines()[-1].startswith("disk full: runs/tiny/"), ended.said
+        again = drives.run(place, "tiny.yaml")
+        assert again.code == 0, again.said
+    else:  # there is no k-th, or tracking's thread met it, which tries again
+        assert "disk full" not in ended.said or ".uid." in ended.said, ended.said
+    assert "Traceback" not in ended.said
+    folder = StudyFolder(place / "runs", "tiny")
+    assert told(folder) == told(undisturbed(drives.STUDY))
+    assert wrong(folder) == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -247,6 +249,22 @@ def test_seconds_are_the_sum_over_attempts_without_the_time_between():
         return events.Measured(time=time, attempt=attempt, step=1, images=1, split="train", values={"x": 1.0})
 
     assert events.fold("t", [start(0, 1), value(5, 1), start(100, 2), value(103, 2)]).seconds == 8
+
+
+def test_a_clock_that_is_set_meanwhile_counts_as_no_training_and_no_time_in_a_stream_goes_back(tmp_path, monkeypatch):
+    passed, jumps = itertools.count(), itertools.cycle([0, 3600, -3600, -86400, 1e6])
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(passed)))
+    monkeypatch.setattr(time, "time", lambda: 1e9 + next(jumps))
+    path = tmp_path / "events.jsonl"
+    for attempt in (1, 2, 3):
+        writer = events.EventWriter(path, attempt=attempt)
+        for step in range(1, 6):
+            writer.append(events.Warned, step=step, message="so late?")
+        writer.close()
+    written = events.read(path)
+    times = [event.time for event in written]
+    assert times == sorted(times) and times[0] >= 1e9
+    assert events.fold("t", written).seconds == 3 * 4.0
 
 
 def test_a_diagnosis_is_folded_with_its_evidence_and_named_as_reports_count_it():

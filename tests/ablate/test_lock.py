@@ -51,6 +51,22 @@ def test_a_driver_that_lets_go_says_when_and_how(tmp_path):
         assert lock.last_driver(path).error == error.__name__
 
 
+def test_cut_at_any_length_after_its_release_the_file_names_the_driver_that_it_still_holds_and_can_be_taken(tmp_path):
+    path = tmp_path / "driver.lock"
+    with lock.hold(path):
+        pass
+    whole, after = path.read_bytes(), lock.last_driver(path)
+    first = whole.index(b"\n")
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        found = lock.last_driver(path)
+        expected = None if length < first else replace(after, ended=after.ended if length == len(whole) else None)
+        assert found == expected and not lock.is_run(path), length
+        with lock.hold(path):
+            assert lock.last_driver(path).ended is None and lock.is_run(path)
+        assert lock.last_driver(path).ended is not None
+
+
 def test_a_killed_driver_has_not_said_that_it_ended(tmp_path):
     path = tmp_path / "driver.lock"
     code = f"import time\nfrom pathlib import Path\nfrom ablate.lock import hold\nwith hold(Path({str(path)!r})):\n"

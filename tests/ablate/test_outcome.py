@@ -30,8 +30,8 @@ def end(folder: TrialFolder, status: str = "done") -> None:
     writer.close()
 
 
-def last_words(folder: TrialFolder, rank: int, time: float, kind: str, message: str) -> None:
-    words = {"time": time, "rank": rank, "kind": kind, "type": "RuntimeError", "message": message}
+def last_words(folder: TrialFolder, rank: int, time: float, kind: str, message: str, **more: object) -> None:
+    words = {"time": time, "rank": rank, "kind": kind, "type": "RuntimeError", "message": message, **more}
     folder.error(rank).write_text(json.dumps(words))
 
 
@@ -116,6 +116,13 @@ def test_an_exception_of_a_part_is_the_arms_own_and_the_earliest_rank_is_the_cau
     last_words(folder, 0, 2.0, "machine", "Connection closed by peer")
     last_words(folder, 1, 1.0, "arm", "no power iteration today\nsecond line")
     assert settle(folder, RAISED) == (Next.fail, "arm: rank 1: RuntimeError: no power iteration today")
+
+
+@pytest.mark.parametrize(("boots", "first"), [(("a", "a"), 1), (("a", "b"), 0), (("", ""), 0)])
+def test_the_clock_of_one_machine_says_who_died_first_and_the_walls_clock_where_there_are_two(folder, boots, first):
+    last_words(folder, 0, 1.0, "arm", "no", monotonic=12.0, boot=boots[0])
+    last_words(folder, 1, 3600.0, "arm", "no", monotonic=11.0, boot=boots[1])
+    assert settle(folder, RAISED) == (Next.fail, f"arm: rank {first}: RuntimeError: no")
 
 
 def test_a_lost_peer_alone_is_the_machines_failure(folder):

@@ -13,6 +13,8 @@ from tests.ablate import studies
 
 CELL_NAMES = {f"{arm}/{seed}" for arm in ("base", "lr_ratio=half") for seed in (1, 2)}
 
+local = pytest.mark.skipif(bool(studies.ELSEWHERE), reason="of the local executor: elsewhere jobs outlive their driver")
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
@@ -56,7 +58,8 @@ def test_a_finished_study_is_found_finished_and_its_report_has_the_same_bytes(wh
     left = next(folder.root.glob("trials/*")) / ".spec.json.999999.partial"  # of a writer that was killed
     left.write_text("{")
     again = studies.ablate("run", "tiny.yaml", cwd=folder.runs.parent)
-    assert again.returncode == 0 and "4 trials: 4 done" in again.stdout
+    assert again.returncode == 0 and "4 trials: 4 done\nnothing was left to train\n" in again.stdout
+    assert "nothing was left to train" not in whole[1].stdout
     assert not left.exists()
     after = (
         (folder.report / "table.csv").read_bytes(),
@@ -161,6 +164,7 @@ def test_the_five_lines_that_show_prints_apply_the_generator(whole):
     assert done.stdout.strip() == "(1, 3, 32, 32) True", done.stderr
 
 
+@local
 def test_killed_and_started_again_every_trial_runs_once_with_the_same_numbers(whole, tmp_path):
     reference, _ = whole
     studies.write(tmp_path)
@@ -183,7 +187,11 @@ def test_killed_and_started_again_every_trial_runs_once_with_the_same_numbers(wh
     assert 0 < cost["start_up"] < 120
 
 
-def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_turned_away(tmp_path):
+@pytest.mark.parametrize("number", [
+    signal.SIGINT, *(pytest.param(number, marks=[pytest.mark.slow, local])
+                     for number in (signal.SIGTERM, signal.SIGHUP)),
+])  # fmt: skip
+def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_turned_away(tmp_path, number):
     studies.write(tmp_path)
     folder = StudyFolder(tmp_path / "runs", "tiny")
     held = {"ABLATE_FAILPOINTS": "step=sleep:20@4", "ABLATE_FAILPOINTS_ONCE": str(tmp_path)}  # time for what follows
@@ -191,9 +199,10 @@ def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_t
     studies.wait_until(lambda: studies.measured(folder) >= 1, seconds=120, what="a trial measures")
     second = studies.ablate("run", "tiny.yaml", cwd=tmp_path)
     assert second.returncode == 75 and f"pid {process.pid}" in second.stderr
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 5, said
+    assert [*folder.root.glob("trials/*/checkpoints/manifest.json")]
     assert "go on with: ablate run tiny" in said
     status = studies.ablate("status", cwd=tmp_path).stdout
     assert "tiny: stopped" in status and "stopped cleanly at 20" in status and "go on with: ablate run tiny" in status

@@ -11,6 +11,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -221,6 +222,20 @@ def test_the_display_spells_out_what_a_reason_holds():
         display.started(cell, 10)
         display.ended(cell, TrialResult("0" * 12, Status.failed, why=f"why {ESCAPE}"))
     assert "\x1b" not in stream.getvalue() and stream.getvalue().count(SPELLED) == 2
+
+
+def test_a_password_that_an_exception_tells_is_in_no_traceback_of_the_log(tmp_path):
+    code = f"""if True:
+        import contextlib, pathlib, typer
+        from ablate import logs, terminal
+        logs.log_into(pathlib.Path({str(tmp_path / "driver.log")!r}))
+        with contextlib.suppress(typer.Exit), terminal.plain_errors():
+            raise RuntimeError("no answer from postgresql://user:C4nary@127.0.0.1/db?password=C4nary")
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    log = (tmp_path / "driver.log").read_text()
+    assert "Traceback" in log and "no answer from postgresql://***@127.0.0.1/db?password=***" in log + done.stderr
+    assert "C4nary" not in log + done.stdout + done.stderr
 
 
 def test_a_log_line_spells_out_names_and_holds_no_password():

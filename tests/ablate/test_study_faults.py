@@ -15,7 +15,7 @@ from ablate.records import StudyFolder
 from tests import processes
 from tests.ablate import studies
 from tests.ablate.test_kills import LONGER
-from tests.ablate.test_run import assert_every_cell_ran_once
+from tests.ablate.test_run import assert_every_cell_ran_once, local
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -67,6 +67,7 @@ def test_an_exception_in_one_rank_and_refused_memory_are_the_arms_and_the_others
     assert "arm: rank 0: MemoryError: out of memory at batch 4 on 2 ranks; this rank held at most 0." in said
 
 
+@local
 @pytest.mark.parametrize("frozen", ["the launcher", "launcher and ranks"])
 def test_a_launcher_that_is_stopped_is_ended_within_its_limit_and_the_trial_goes_on(tmp_path, frozen):
     studies.write(tmp_path, LONGER)
@@ -87,6 +88,7 @@ def test_a_launcher_that_is_stopped_is_ended_within_its_limit_and_the_trial_goes
     assert not [*speaking_into(folder.root)]
 
 
+@local
 def test_stopped_processes_of_a_dead_driver_are_ended_when_the_study_goes_on(tmp_path):
     studies.write(tmp_path, LONGER)
     folder = StudyFolder(tmp_path / "runs", "tiny")
