@@ -1,8 +1,9 @@
-"""C8: what a short trial costs beside its own time in a job of a scheduler that many share, against the local pool.
+"""C8: what a short trial costs beside its own time where many share a scheduler's job, against the local pool.
 
-The same study of one rank a trial, one trial at a time, by `ablate run`: here on ranks that stay, and as one job of Slurm
-(`trials_per_job`). Told is what passes from the first start to the last end beyond the trials' own seconds, a trial; and
-the whole command, in which a scheduler's wait and the start of its job count too. Without Slurm there is no row.
+The same study of one rank a trial, one trial at a time, by `ablate run`: here on ranks that stay, and as one job of
+Slurm (`trials_per_job`). Told is what passes from the first start to the last end beyond the trials' own seconds, a
+trial; and the whole command, in which a scheduler's wait and the start of its job count too. Without Slurm there is no
+row.
 """
 
 from __future__ import annotations

@@ -160,7 +160,8 @@ class Batch:
         from trainers.elastic import launch
 
         place = submitit.JobEnvironment()
-        first = os.environ.get("SLURM_LAUNCH_NODE_IPADDR") or place.hostnames[0]  # names of nodes need not be names of hosts
+        # Names of nodes need not be names of hosts.
+        first = os.environ.get("SLURM_LAUNCH_NODE_IPADDR") or place.hostnames[0]
         port = 20_000 + int(place.raw_job_id) % 20_000
         return launch(job, nodes=self.nodes, meet=f"{first}:{port}", run=f"{self.name}-{_trial(job)}",
                       here=_address_towards(first), first=_node() == 0)  # fmt: skip

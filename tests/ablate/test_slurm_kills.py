@@ -112,8 +112,8 @@ class Study:
         """The node's daemon, those of its jobs, and all below them; it comes back when Slurm has missed it."""
         node = self.dice.choice(NODES)
         path = self.cluster / f"slurmd.{node}.pid"
-        steps = [pid for pid in processes.living() if is_step(pid, self.cluster / f"spool.{node}")]
-        for pid in (int(path.read_text()), *steps, *(below for pid in steps for below in processes.descendants(pid))):
+        steps = [step for step in processes.living() if is_step(step, self.cluster / f"spool.{node}")]
+        for pid in (int(path.read_text()), *steps, *(below for step in steps for below in processes.descendants(step))):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
