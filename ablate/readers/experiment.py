@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.mlflow_store import ENVIRONMENT, redacted
-from ablate.problems import Problem, StudyError, no_such
+from ablate.mlflow_store import ENVIRONMENT
+from ablate.problems import Problem, StudyError, no_such, redacted
 from ablate.readers.found import Found, report_folder
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.design import AA
-from ablate.mlflow_store import redacted
-from ablate.problems import Problem, StudyError, no_such
+from ablate.problems import Problem, StudyError, no_such, redacted
 from ablate.readers.found import Found, report_folder
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.mlflow_store import redacted
-from ablate.problems import Problem, StudyError
+from ablate.problems import Problem, StudyError, redacted
 from ablate.readers.experiment import read_experiment
 from ablate.readers.found import Found
 from ablate.readers.optuna_study import read_study
