@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablate import events
+from ablate import events, optuna_storage
 from ablate.ledger_queue import LedgerQueue
 from ablate.lock import hold
 from ablate.outcome import finished

