@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.disk import DiskFull
 from ablate.failpoints import failpoint
 from ablate.optuna_storage import place_of
+from ablate.postgresql import cause
 from ablate.records import Arm, Cell, Status, TrialResult
 from ablate.searchspace import Parameter, Values, choice
 
@@ -203,7 +204,7 @@ class Ledger:
         except (LedgerError, DiskFull):
             raise
         except (SQLAlchemyError, StorageInternalError, RuntimeError, OSError) as error:
-            raise LedgerError(self._place.problem(_cause(error))) from error
+            raise LedgerError(self._place.problem(cause(error))) from error
 
     def _open(self) -> None:
         import optuna
@@ -270,13 +271,6 @@ class Ledger:
     def _record(self, cell: Cell) -> optuna.trial.FrozenTrial:
         """Read by itself: with all others, a study's records would take the square of their number."""
         return self._storage.get_trial(self._id_of(cell))
-
-
-def _cause(error: BaseException) -> str:
-    """The database's own words, in a line: those of the exception at the bottom."""
-    while (below := getattr(error, "orig", None) or error.__cause__) is not None:
-        error = below
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _is_of_a_failure(record: optuna.trial.FrozenTrial) -> bool:

@@ -58,22 +58,27 @@ def unknown_store(uri: str) -> str:
     return f"{quoted(uri)} names no host" if needs_host and not parts.hostname else ""
 
 
-def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:
-    """A client of the store, created if need be, and the id of the study's experiment.
-
-    Under a file lock: of eight processes that created one SQLite store at once, seven died.
-    """
+def client_of(uri: str) -> MlflowClient:
+    """MLflow's client of a store, which neither waits for minutes nor talks."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # an outage is told once, by us
     from mlflow import MlflowClient
 
+    return MlflowClient(tracking_uri=uri)
+
+
+def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:
+    """A client of the store, created if need be, and the id of the study's experiment.
+
+    Under a file lock: of eight processes that created one SQLite store at once, seven died.
+    """
     with locked(folder):
         if place := sqlite_file(uri):
-            made_whole(place, lambda beside: MlflowClient(tracking_uri=beside).search_experiments(max_results=1))
+            made_whole(place, lambda beside: client_of(beside).search_experiments(max_results=1))
             if place.absolute() == folder.mlflow.absolute():
                 bring_along(folder)
-        client = MlflowClient(tracking_uri=uri)
+        client = client_of(uri)
         return client, _experiment(client, uri, folder)
 
 

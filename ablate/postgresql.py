@@ -7,14 +7,17 @@ psycopg is imported where it is used; it comes with `ablate-gan[postgresql]`.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from ablate.problems import redacted, without_password
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
+
+Answer = TypeVar("Answer")
 
 DIALECT = "postgresql+psycopg"
 SCHEMES = ("postgresql", DIALECT)
@@ -23,6 +26,10 @@ NO_DRIVER = "PostgreSQL's driver is not installed: pip install 'ablate-gan[postg
 # Seconds, but for the last: a server that has gone without a word is noticed within half a minute.
 PATIENCE = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
             "tcp_user_timeout": 30_000}  # fmt: skip
+
+
+class Unreachable(ConnectionError):
+    """The server does not let us in; the text says why, without secrets."""
 
 
 def is_address(text: str) -> bool:
@@ -86,6 +93,38 @@ def answers(url: str) -> bool:
     except psycopg.Error:
         return False
     return True
+
+
+def tables(url: str) -> set[str]:
+    """Names of the database's tables. Raises Unreachable."""
+    from sqlalchemy import inspect
+
+    return _ask(url, lambda connection: set(inspect(connection).get_table_names()))
+
+
+def version(url: str) -> str:
+    """What the server says of its version, such as 18.4. Raises Unreachable."""
+    from sqlalchemy import text
+
+    return _ask(url, lambda connection: str(connection.execute(text("show server_version")).scalar()).split()[0])
+
+
+def _ask(url: str, question: Callable[[Connection], Answer]) -> Answer:
+    from sqlalchemy import NullPool
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        with engine(url, poolclass=NullPool).connect() as connection:
+            return question(connection)
+    except SQLAlchemyError as error:
+        raise Unreachable(redacted(cause(error), url)) from None
+
+
+def cause(error: BaseException) -> str:
+    """The database's own words, in a line: those of the exception at the bottom."""
+    while (below := getattr(error, "orig", None) or error.__cause__) is not None:
+        error = below
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _arguments(url: str) -> dict[str, Any]:

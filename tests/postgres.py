@@ -93,7 +93,7 @@ class Postgres:
                 time.sleep(0.1)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """As an administrator stops it: connections are ended at once. SIGQUIT is a crash, with recovery at the start."""
+        """As an administrator stops it: connections are ended at once. SIGQUIT is a crash."""
         self.process.send_signal(number)
         self.process.wait(60)
 
