@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -51,7 +51,8 @@ def examine(runs: Path, environment: Mapping[str, str] = os.environ) -> list[Sto
 def describe(store: Store) -> str:
     if store.problem:
         return f"{store.name}: {store.place}: does not work"
-    return f"{store.name}: {store.version or 'version unknown'} at {store.place}, answers in {store.milliseconds:.0f} ms"
+    version = store.version or "version unknown"
+    return f"{store.name}: {version} at {store.place}, answers in {store.milliseconds:.0f} ms"
 
 
 def _named(runs: Path, environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -92,13 +93,14 @@ def _mlflow(store: Store, uri: str) -> Store:
         client.search_experiments(max_results=1)  # opens the connection
         began = time.monotonic()
         client.search_experiments(max_results=1)
+        taken = 1000 * (time.monotonic() - began)
     except (MlflowException, OSError) as error:  # requests' errors are OSErrors
         said = (str(error).splitlines() or [type(error).__name__])[0]
         return replace(store, problem=f"{store.place} does not answer: {redacted(said, uri)[:300]}")
-    return replace(store, version=_server_version(uri), milliseconds=1000 * (time.monotonic() - began))
+    return replace(store, version=_server_version(uri), milliseconds=taken)
 
 
-def _on_postgresql(store: Store, url: str, wrong_tables) -> Store:
+def _on_postgresql(store: Store, url: str, wrong_tables: Callable[[set[str]], str]) -> Store:
     if wrong := postgresql.mistake(url) or postgresql.driver_missing():
         return replace(store, problem=wrong)
     try:

@@ -21,7 +21,7 @@ Answer = TypeVar("Answer")
 
 DIALECT = "postgresql+psycopg"
 SCHEMES = ("postgresql", DIALECT)
-FORM = f"{DIALECT}://USER@HOST:PORT/DATABASE"
+FORM = f"{DIALECT}://HOST:PORT/DATABASE"  # without a user, whose name every message would blot out
 NO_DRIVER = "PostgreSQL's driver is not installed: pip install 'ablate-gan[postgresql]'"
 # Seconds, but for the last: a server that has gone without a word is noticed within half a minute.
 PATIENCE = {"connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,

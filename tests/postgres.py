@@ -65,6 +65,13 @@ class Postgres:
         return psycopg.connect(host="127.0.0.1", port=self.port, user=USER, password=PASSWORD, dbname=database,
                                connect_timeout=10, autocommit=True)  # fmt: skip
 
+    def emptied(self) -> str:
+        """The URL of the database `optuna`, without any study."""
+        with self.connect() as connection:
+            if connection.execute("select to_regclass('studies')").fetchone()[0]:
+                connection.execute("truncate studies cascade")
+        return self.url()
+
     def make_database(self, name: str) -> str:
         """A new, empty database; its URL."""
         with self.connect("postgres") as connection:
