@@ -72,6 +72,13 @@ class Postgres:
                 connection.execute("truncate studies cascade")
         return self.url()
 
+    def rows(self, database: str) -> dict[str, list[str]]:
+        """Every row of every table."""
+        with self.connect(database) as connection:
+            tables = "select tablename from pg_tables where schemaname = 'public' order by 1"
+            names = [name for (name,) in connection.execute(tables)]
+            return {name: sorted(map(repr, connection.execute(f'select * from "{name}"'))) for name in names}
+
     def make_database(self, name: str) -> str:
         """A new, empty database; its URL."""
         with self.connect("postgres") as connection:
