@@ -53,9 +53,9 @@ def unknown_store(uri: str) -> str:
         parts = urlsplit(uri)
         parts.port  # noqa: B018  # reads it: out of range, or no number
     except ValueError as error:
-        return f"{quoted(uri)} is not an address: {unquoted(error)}"
+        return f"{quoted(redacted(uri, uri))} is not an address: {unquoted(error)}"
     needs_host = scheme.lower() in ("http", "https")
-    return f"{quoted(uri)} names no host" if needs_host and not parts.hostname else ""
+    return f"{quoted(redacted(uri, uri))} names no host" if needs_host and not parts.hostname else ""
 
 
 def client_of(uri: str) -> MlflowClient:

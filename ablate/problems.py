@@ -127,12 +127,15 @@ def without_password(text: str) -> str:
 
 def redacted(text: str, uri: str = "") -> str:
     """`text` without the secrets that a store's URI can carry (user info, password-like query values)."""
+    between = re.search("//(.*)@", uri, re.DOTALL)  # also where the URI can't be read, for what its password holds
+    passwords = [between[1].partition(":")[2]] if between else []
     try:
         parts = urlsplit(uri)
-        secrets = [parts.password or "", unquote(parts.password or "")]
-        secrets += [value for name, value in parse_qsl(parts.query) if _SECRET.search(name)]
+        passwords.append(parts.password or "")
+        secrets = [value for name, value in parse_qsl(parts.query) if _SECRET.search(name)]
     except ValueError:
         secrets = []
+    secrets += [*passwords, *map(unquote, passwords)]
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "***")
     return without_password(text)

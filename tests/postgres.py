@@ -14,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,16 @@ class Postgres:
     def freeze(self) -> None:
         """All of its processes stand still, but for the kernel: connections stay open and nothing answers."""
         os.kill(self.process.pid, signal.SIGSTOP)  # first, so that no more come
-        for pid in descendants(self.process.pid):
-            os.kill(pid, signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        for pid in (*descendants(self.process.pid), self.process.pid):
-            os.kill(pid, signal.SIGCONT)
+        self._send(signal.SIGCONT)
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def _send(self, number: signal.Signals) -> None:
+        for pid in descendants(self.process.pid):
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, number)
 
     def close(self) -> None:
         if self.process.poll() is None:

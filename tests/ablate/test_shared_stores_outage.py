@@ -26,7 +26,7 @@ STUDY = studies.STUDY.replace("seeds: 2", "seeds: 1").replace("generator_updates
 STUDY = STUDY.replace("every: 3", "every: 1")
 SLOW = {"ABLATE_FAILPOINTS": "step=sleep:5@1+"}  # seconds an update takes, beside its own
 AWAY_SECONDS = 30
-GAP_SECONDS = 5 + 5  # between two events of a trial that trains, on busy cores
+GAP_SECONDS = 5 + 15  # between two events of a trial that trains, on busy cores: less than anybody is away
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +49,22 @@ def undisturbed(tmp_path_factory) -> StudyFolder:
     return StudyFolder(root / "runs", "tiny")
 
 
-def test_both_stores_frozen_and_then_stopped_for_30_s_lose_nothing_and_disturb_no_training(
-    stores, undisturbed, tmp_path
-):
+def test_both_stores_away_for_30_s_twice_lose_nothing_and_disturb_no_training(stores, undisturbed, tmp_path):
+    """Each is frozen once and ended once: PostgreSQL stands still while the tracking server is killed, and the other
+    way round."""
     postgres, server = stores
     folder = StudyFolder(tmp_path / "runs", "tiny")
     studies.write(tmp_path, STUDY)
     named = {"ABLATE_OPTUNA_STORAGE": postgres.url(), "MLFLOW_TRACKING_URI": server.url}
     with open(tmp_path / "said", "wb") as said:
         driver = studies.start("run", "tiny.yaml", cwd=tmp_path, into=said, more=named | SLOW)
-        first = frozen(folder, postgres, server)
-        second = stopped(folder, postgres, server)
-        assert driver.wait(240) == 0, (tmp_path / "said").read_text()
+        first = away_in_the_first_trial(folder, postgres, server)
+        second = away_in_the_second_trial(folder, postgres, server)
+        code = driver.wait(240)
+    if code == 3:  # busy cores: a tracking server takes a minute to start, and is waited for half of that
+        server.wait()
+        assert studies.ablate("sync", "tiny", cwd=tmp_path, more=named).returncode == 0
+    assert code in (0, 3), (tmp_path / "said").read_text()
     assert min(first, second) >= 3, "training went on while nobody answered"
     assert longest_gap(folder) < GAP_SECONDS
     shared = Shared(postgres.url(), postgres.url("mlflow"), server.folder / "served")
@@ -70,26 +74,26 @@ def test_both_stores_frozen_and_then_stopped_for_30_s_lose_nothing_and_disturb_n
     nowhere_a_password(tmp_path, postgres, server, named)
 
 
-def frozen(folder: StudyFolder, postgres: Postgres, server: Server) -> int:
-    """Both stand still during the first trial; how much was measured meanwhile."""
+def away_in_the_first_trial(folder: StudyFolder, postgres: Postgres, server: Server) -> int:
+    """How much was measured meanwhile."""
     studies.wait_until(lambda: studies.measured(folder) >= 2, seconds=90, what="the first trial trains")
-    server.send(signal.SIGSTOP)
+    server.send(signal.SIGKILL)
     postgres.freeze()
     measured = lasted(folder)
     postgres.thaw()
-    server.send(signal.SIGCONT)
+    server.start(wait=False)
     return measured
 
 
-def stopped(folder: StudyFolder, postgres: Postgres, server: Server) -> int:
-    """Both are ended during the second trial, and start again; how much was measured meanwhile."""
+def away_in_the_second_trial(folder: StudyFolder, postgres: Postgres, server: Server) -> int:
+    """How much was measured meanwhile."""
     studies.wait_until(lambda: len(streams(folder)) == 2 and all(map(measuring, streams(folder))),
                        seconds=120, what="the second trial trains")  # fmt: skip
     postgres.stop()
-    server.send(signal.SIGKILL)
+    server.send(signal.SIGSTOP)
     measured = lasted(folder)
     postgres.start()
-    server.start(wait=False)
+    server.send(signal.SIGCONT)
     return measured
 
 
