@@ -15,6 +15,7 @@ from ablate import postgresql
 from ablate.disk import full
 from ablate.mlflow_store import own_uid
 from ablate.problems import redacted
+from ablate.readers.sqlitefile import are_mlflows, are_optunas
 from ablate.records import StudyFolder
 from ablate.sqlite import FULL, made_whole
 
@@ -110,7 +111,7 @@ def _check_whose(connection: Connection) -> None:
     from sqlalchemy import inspect
 
     tables = set(inspect(connection).get_table_names())
-    if "experiments" in tables and "version_info" not in tables:
+    if are_mlflows(tables) and not are_optunas(tables):
         raise NotOptunas("the database holds MLflow's tables; Optuna needs one of its own")
 
 
