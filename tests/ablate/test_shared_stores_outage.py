@@ -63,6 +63,7 @@ def test_both_stores_away_for_30_s_lose_nothing_and_disturb_no_training(stores, 
         AWAY[how](postgres, server)
         meanwhile = studies.measured(folder) - before
         code = driver.wait(240)
+    print(f"\n{meanwhile} measurements in {AWAY_SECONDS} s, longest gap {longest_gap(folder):.1f} s, exit {code}")
     if code == 3:  # busy cores: a tracking server takes a minute to start, and is waited for half of that
         server.wait()
         assert studies.ablate("sync", "tiny", cwd=tmp_path, more=named).returncode == 0
@@ -121,9 +122,9 @@ def nothing_more_to_tell(cwd: Path, postgres: Postgres, named: dict[str, str]) -
 
 
 def nowhere_a_password(cwd: Path, postgres: Postgres, server: Server, named: dict[str, str]) -> None:
-    commands = ("status", "tiny", "--json"), ("report", "tiny"), ("plan", "tiny.yaml", "--json"), ("doctor", "--json")
+    commands = ("status", "tiny", "--json"), ("report", "tiny"), ("doctor", "--json")
     ended = [studies.ablate(*command, cwd=cwd, more=named) for command in commands]
-    assert [done.returncode for done in ended] == [0] * 4, [done.stderr for done in ended]
+    assert [done.returncode for done in ended] == [0] * 3, [done.stderr for done in ended]
     found = {store["kind"]: store for store in json.loads(ended[-1].stdout)["stores"]}
     assert found["Optuna's storage"]["version"].startswith("PostgreSQL ")
     assert found["MLflow"]["version"].startswith("MLflow ") and found["MLflow"]["milliseconds"] > 0
