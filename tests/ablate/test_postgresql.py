@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -226,14 +227,19 @@ def dashboard(address: str, **environment: str):
     """The real command, on a port of this machine."""
     port = free_port()
     command = [sys.executable, "-m", "optuna_dashboard._cli", address, "--port", str(port), "--host", "127.0.0.1"]
-    process = subprocess.Popen([*command, "--server", "wsgiref"], env=os.environ | environment, text=True,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)  # fmt: skip
+    process = subprocess.Popen([*command, "--server", "wsgiref"], env=os.environ | environment,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
-        assert "Listening" in process.stderr.readline()
+        studies.wait_until(lambda: listens(port) or process.poll() is not None, seconds=120, what="it listens")
         yield f"http://127.0.0.1:{port}/api"
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_optuna_dashboard_opens_the_storage_over_http(postgres, url, tmp_path):
