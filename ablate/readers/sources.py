@@ -90,7 +90,7 @@ def _on_server(asked: Asked, url: str) -> Found:
     try:
         there = postgresql.tables(url)
     except postgresql.Unreachable as error:
-        raise _refused(asked, str(error)) from None
+        raise _refused(asked, f"the database can't be read: {error}") from None
     return _by_tables(asked, url, there, beside=Path())
 
 
