@@ -26,7 +26,7 @@ Names = list[str] | None
 
 def analyse(
     results: Annotated[str, typer.Argument(
-        metavar="RESULTS", help="A table (CSV, TSV, Parquet), mlflow:EXPERIMENT, a tracking URI, an Optuna storage.")],
+        metavar="RESULTS", help="A table (CSV, TSV, Parquet), mlflow:EXPERIMENT, optuna:STUDY, a store's URI.")],
     metric: Annotated[str | None, typer.Option(help="The column or metric that ranks the arms.")] = None,
     baseline: Annotated[str | None, typer.Option(help="The arm that the others are compared with.")] = None,
     goal: Annotated[Literal["max", "min"] | None, typer.Option(help="Which way is better.")] = None,

@@ -184,6 +184,7 @@ def running_summary(made: Plan, ended: Any, runs: Path) -> str:
     if made.study.tracking.mlflow:
         local = ended.place.startswith("sqlite:")
         lines.append(f"MLflow: ablate ui{where}" if local else f"MLflow: {ended.place}")
+    lines += [f"Optuna: {ended.storage}"] if ended.storage else []
     if ended.code is Exit.interrupted:
         lines.append(f"stopped with work left; go on with: {again}")
     whole = f"the results are whole under {runs}/; once it answers: ablate sync {made.study.name}{where}"

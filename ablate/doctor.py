@@ -6,10 +6,11 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ablate import machine, slurmqueue, space
+from ablate import doctor_stores, machine, slurmqueue, space
 from ablate.events import CorruptStream
 from ablate.plan import make_plan
 from ablate.problems import StudyError
@@ -44,10 +45,12 @@ def examine(runs: Path, executor: str = LOCAL) -> dict[str, Any]:
     problems += [] if writable else [f"the runs folder {runs.absolute()} is not writable"]
     problems += _too_little_space(runs)
     problems += slurmqueue.problems() if executor == SLURM else []
+    stores = doctor_stores.examine(runs)
+    problems += [f"{store.name}: {store.problem}" for store in stores if store.problem]
     return {
         "ok": not problems, "problems": problems, "python": platform.python_version(), "platform": platform.platform(),
         "cores": machine.cores(), "versions": versions, "torch": torch,
-        "runs": str(runs.absolute()), "free": space.free(runs),
+        "runs": str(runs.absolute()), "free": space.free(runs), "stores": [asdict(store) for store in stores],
     }  # fmt: skip
 
 
@@ -92,5 +95,6 @@ def describe(found: dict[str, Any]) -> str:
     lines = [f"Python {found['python']} on {found['platform']}, {found['cores']} cores", f"CUDA devices: {devices}"]
     lines += [f"  {name} {version or 'missing'}" for name, version in found["versions"].items()]
     lines.append(f"free on the disk of {found['runs']}: {space.in_bytes(found['free'])}")
+    lines += [doctor_stores.describe(doctor_stores.Store(**store)) for store in found["stores"]]
     lines.append("all is well: studies can run here" if found["ok"] else "")
     return "\n".join(lines + [f"problem: {text}" for text in found["problems"]]).replace("\n\n", "\n")

@@ -15,22 +15,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.disk import DiskFull, full
+from ablate.disk import DiskFull
 from ablate.failpoints import failpoint
+from ablate.optuna_storage import place_of
+from ablate.postgresql import cause
 from ablate.records import Arm, Cell, Status, TrialResult
 from ablate.searchspace import Parameter, Values, choice
-from ablate.sqlite import FULL, made_whole
 
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-LOCKED_SECONDS = 70  # to wait for another process, such as a backup that takes a minute
 DIRECTIONS = {"max": "maximize", "min": "minimize"}
 
 
 class LedgerError(RuntimeError):
-    """The database cannot be read or written; nothing in the trial folders is affected."""
+    """The storage cannot be read or written; nothing in the trial folders is affected."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,18 @@ def key(cell: Cell) -> str:
 
 
 class Ledger:
-    """One Optuna study in one SQLite file, written by one process.
+    """One Optuna study, written by one process: in a SQLite file (`where` is a path), or on a server (an address).
 
     `factors` maps factor to its levels, the base's first; they become categorical parameters. A search has a `space`
     instead, whose arms come with `add`, and may have several `objectives` (metric -> goal). The
     seed is a user attribute only: as a parameter it would enter importances and samplers. Trials are
     claimed by number, never by `study.ask()`, which takes whichever waits longest and invents a trial
-    when none does. Raises LedgerError where the file is not a usable database.
+    when none does. Raises LedgerError where there is no usable database.
     """
 
     def __init__(
         self,
-        path: Path,
+        where: Path | str,
         *,
         study_name: str,
         goal: str,
@@ -68,7 +68,7 @@ class Ledger:
         space: Mapping[str, Parameter] | None = None,
         objectives: Mapping[str, str] | None = None,
     ):
-        self._path, self._name, self._metric = path, study_name, metric
+        self._place, self._name, self._metric = place_of(where), study_name, metric
         self._goals = dict(objectives or {metric: goal})
         self._split = split
         self._factors = {factor: list(levels) for factor, levels in factors.items()}
@@ -79,11 +79,16 @@ class Ledger:
         with self._readable():
             self._open()
 
+    @property
+    def at_once(self) -> int:
+        """How many records may be queued while training waits."""
+        return self._place.at_once
+
     def reachable(self) -> bool:
-        """Whether the database can be read: tells one that is locked from a call that it refuses."""
+        """Whether the database can be read: tells one that is locked or away from a call that it refuses."""
         try:
             with self._readable():
-                return self._storage.get_all_studies() is not None
+                return self._place.answers(self._storage)
         except (LedgerError, DiskFull):
             return False
 
@@ -192,31 +197,25 @@ class Ledger:
     @contextmanager
     def _readable(self) -> Iterator[None]:
         from optuna.exceptions import StorageInternalError
-        from sqlalchemy.exc import DatabaseError
+        from sqlalchemy.exc import SQLAlchemyError
 
         try:
             yield
         except (LedgerError, DiskFull):
             raise
-        except (DatabaseError, StorageInternalError, RuntimeError, OSError) as error:
-            cause = str(getattr(error, "orig", None) or error.__cause__ or error).splitlines()[0]
-            if FULL in cause:
-                raise full(self._path) from error
-            remedy = "and it is rebuilt from them once it is moved away"
-            if "locked" in cause:
-                remedy = f"another process has kept it locked for {LOCKED_SECONDS} s"
-            raise LedgerError(
-                f"{self._path}: Optuna's database cannot be used ({cause}); the trial folders are whole, {remedy}"
-            ) from error
+        except (SQLAlchemyError, StorageInternalError, RuntimeError, OSError) as error:
+            raise LedgerError(self._place.problem(cause(error))) from error
 
     def _open(self) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        made_whole(self._path, lambda beside: optuna.storages.RDBStorage(beside).engine.dispose())
-        patient = {"connect_args": {"timeout": LOCKED_SECONDS}}
-        store = optuna.storages.RDBStorage(f"sqlite:///{self._path}", engine_kwargs=patient)
-        self._storage = optuna.storages.get_storage(store)  # which remembers ids, and what has ended
+        self._storage = optuna.storages.get_storage(self._place.open())  # which remembers ids, and what has ended
+        self._make_study()
+
+    def _make_study(self) -> None:
+        import optuna
+
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=self._name,
@@ -253,7 +252,7 @@ class Ledger:
 
         optuna.delete_study(study_name=self._name, storage=self._storage)
         self._running.clear()
-        self._open()
+        self._make_study()
 
     def _enqueue(self, cell: Cell, **facts: Any) -> None:
         """Params and attributes go in with the record, in one transaction."""

@@ -1,4 +1,4 @@
-"""The driver's line to Optuna's storage: what it says is queued, so that a locked file never holds up training."""
+"""The driver's line to Optuna's storage: what it says is queued, so that no fault of it ever holds up training."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from ablate.ledger import Ledger, LedgerError, key
 from ablate.outbox import Outbox, Patience
 from ablate.records import Arm, Cell, TrialResult
 
-AT_ONCE = 50  # records that are queued before anything is started: 30 ms each, on a disk that others use
-
 
 class LedgerQueue:
     """Takes what a `Ledger` takes and returns at once, but for the first `reconcile`.
 
     The beginning of that one is carried out before anything is started, as opening is: both raise LedgerError where
-    the file is no usable database. What waits is bounded by the plan: a few calls a cell, and the evaluations of
+    there is no usable database. What waits is bounded by the plan: a few calls a cell, and the evaluations of
     running trials.
     """
 
@@ -45,9 +43,9 @@ class LedgerQueue:
     def reconcile(self, cells: Sequence[Cell]) -> None:
         """Queue a record for every cell that has none; at the first time the first ones at once."""
         if not self._reconciled:
-            self._ledger.reconcile(cells, most=AT_ONCE)
+            self._ledger.reconcile(cells, most=self._ledger.at_once)
             self._reconciled = True
-            if len(cells) <= AT_ONCE:
+            if len(cells) <= self._ledger.at_once:
                 return
         self._outbox.put("plan", "the plan", partial(self._ledger.reconcile, cells))
 
@@ -75,7 +73,7 @@ class LedgerQueue:
         return self._outbox.flush(limit)
 
     def close(self, limit: float = 30.0, most: float = 600.0) -> None:
-        """Wait for what is queued: `limit` seconds for a file that is locked, `most` for one that is slow."""
+        """Wait for what is queued: `limit` seconds for a storage that is away, `most` for one that is slow."""
         self._outbox.close(limit, most)
 
     def _put(self, what: str, call: Any) -> None:

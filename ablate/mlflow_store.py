@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from ablate.lock import turn
 from ablate.mlflow_moved import bring_along
-from ablate.problems import no_such, quoted, without_password
+from ablate.problems import no_such, quoted, redacted, unquoted
 from ablate.records import StudyFolder, write_atomically
 from ablate.sqlite import made_whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_SECRET = re.compile("pass|pwd|token|secret|key", re.IGNORECASE)  # names of query values
 STORES = ("databricks", "file", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 
 # A client against a closed port retries for 246 s with MLflow's own limits, and repeats blindly what a lost reply
@@ -55,9 +53,19 @@ def unknown_store(uri: str) -> str:
         parts = urlsplit(uri)
         parts.port  # noqa: B018  # reads it: out of range, or no number
     except ValueError as error:
-        return f"{quoted(uri)} is not an address: {error}"
+        return f"{quoted(redacted(uri, uri))} is not an address: {unquoted(error)}"
     needs_host = scheme.lower() in ("http", "https")
-    return f"{quoted(uri)} names no host" if needs_host and not parts.hostname else ""
+    return f"{quoted(redacted(uri, uri))} names no host" if needs_host and not parts.hostname else ""
+
+
+def client_of(uri: str) -> MlflowClient:
+    """MLflow's client of a store, which neither waits for minutes nor talks."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # an outage is told once, by us
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
 
 
 def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:
@@ -65,17 +73,12 @@ def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:
 
     Under a file lock: of eight processes that created one SQLite store at once, seven died.
     """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # an outage is told once, by us
-    from mlflow import MlflowClient
-
     with locked(folder):
         if place := sqlite_file(uri):
-            made_whole(place, lambda beside: MlflowClient(tracking_uri=beside).search_experiments(max_results=1))
+            made_whole(place, lambda beside: client_of(beside).search_experiments(max_results=1))
             if place.absolute() == folder.mlflow.absolute():
                 bring_along(folder)
-        client = MlflowClient(tracking_uri=uri)
+        client = client_of(uri)
         return client, _experiment(client, uri, folder)
 
 
@@ -91,19 +94,6 @@ def own_uid(folder: StudyFolder) -> str:
             kept = uuid.uuid4().hex
             write_atomically(folder.uid, f"{kept}\n")
     return kept
-
-
-def redacted(text: str, uri: str = "") -> str:
-    """`text` without the secrets that a tracking URI can carry (user info, password-like query values)."""
-    try:
-        parts = urlsplit(uri)
-        secrets = [parts.password or "", unquote(parts.password or "")]
-        secrets += [value for name, value in parse_qsl(parts.query) if _SECRET.search(name)]
-    except ValueError:
-        secrets = []
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return without_password(text)
 
 
 def _experiment(client: MlflowClient, uri: str, folder: StudyFolder) -> str:

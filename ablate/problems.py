@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 SHOWN = 60  # characters of a found value that a message repeats
 LONGEST = 2000  # characters of a line that repeats what a person wrote
+_SECRET = re.compile("pass|pwd|token|secret|key", re.IGNORECASE)  # names of query values
 # What a terminal obeys or shows in another order: control characters, marks of direction, halves of a pair.
 _COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -120,4 +122,25 @@ def without_password(text: str) -> str:
     One slash is enough: an address that was taken for a path has lost the other.
     """
     text = re.sub(r"(?<=:/)[^\s/]+@", "***@", re.sub(r"//\S*@", "//***@", text))
-    return re.sub(r"(?i)([?&;](?:password|passwd|pwd|token|key|secret)=)[^&;\s]*", r"\1***", text)
+    return re.sub(r"(?i)([?&;]\w*(?:password|passwd|pwd|token|key|secret)=)[^&;\s]*", r"\1***", text)
+
+
+def redacted(text: str, uri: str = "") -> str:
+    """`text` without the secrets that a store's URI can carry (user info, password-like query values)."""
+    between = re.search("//(.*)@", uri, re.DOTALL)  # also where the URI can't be read, for what its password holds
+    passwords = [between[1].partition(":")[2]] if between else []
+    try:
+        parts = urlsplit(uri)
+        passwords.append(parts.password or "")
+        secrets = [value for name, value in parse_qsl(parts.query) if _SECRET.search(name)]
+    except ValueError:
+        secrets = []
+    secrets += [*passwords, *map(unquote, passwords)]
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return without_password(text)
+
+
+def unquoted(error: ValueError) -> str:
+    """What is wrong with an address in the words of the error, unless it repeats a part, which may be of a password."""
+    return "its host or port can't be read" if "'" in str(error) else str(error)

@@ -15,7 +15,17 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
-from ablate import codechange, executors, failpoints, importances, machine, startfiles, testreads
+from ablate import (
+    codechange,
+    executors,
+    failpoints,
+    importances,
+    machine,
+    optuna_storage,
+    postgresql,
+    startfiles,
+    testreads,
+)
 from ablate.clock import steady
 from ablate.disk import remove_leftovers
 from ablate.display import Display
@@ -80,6 +90,7 @@ class Ended:
     counts: Mapping[str, int]
     unreachable: Mapping[str, str] = field(default_factory=dict)  # store -> why something has not arrived there
     place: str = ""  # of the tracking store, safe to show
+    storage: str = ""  # of Optuna's records and the study's name there, safe to show; empty for a file in its folder
     remark: str = ""  # about the code that trained, where it is not the one that is installed
     ran: bool = True  # whether a trial was started
 
@@ -121,7 +132,8 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
             prepare_data(plan, folder)
             check_space(plan, runs)  # again: by now it is known what the data take
             write_plan(plan, folder)  # last: a study whose data is refused leaves its name free
-            with open_projections(plan.to_json(), plan.study.tracking.mlflow, folder) as (ledger, tracking):
+            stores = plan.study.tracking
+            with open_projections(plan.to_json(), stores.mlflow, folder, storage=stores.optuna) as (ledger, tracking):
                 total = len(plan.specs) + plan.undrawn
                 with Display(
                     total, metric=plan.study.metric.name, split=plan.study.metric.split, slots=plan.slots
@@ -144,8 +156,10 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
             if interrupt.ends(executor.outlives):
                 executor.close()
         behind = unreachable(ledger, tracking)
-        return Ended(_code(plan, results, behind), path, counts(plan, results), behind, tracking.place, remark,
-                     driver.ran)  # fmt: skip
+        return Ended(
+            _code(plan, results, behind), path, counts(plan, results), behind, tracking.place,
+            optuna_storage.described(plan.study.tracking.optuna, folder), remark, driver.ran,
+        )  # fmt: skip
 
 
 def _code(plan: Plan, results: Mapping[str, TrialResult], behind: Mapping[str, str]) -> Exit:
@@ -172,17 +186,16 @@ def clear_away(folder: StudyFolder, *, evicting: bool = True) -> None:
 
 def check_databases(plan: Plan, folder: StudyFolder) -> None:
     """Raises Damaged for a database that SQLite's own check finds unsound."""
+    records = optuna_storage.resolve(plan.study.tracking.optuna, folder)
     store = sqlite_file(resolve(plan.study.tracking.mlflow, folder) or "")
-    for path, rebuilt in ((folder.optuna, "the same command"), (store, f"`ablate sync {folder.name}`")):
-        if path and path.exists() and (found := unsound(path)):
+    for path, rebuilt in ((records, "the same command"), (store, f"`ablate sync {folder.name}`")):
+        if isinstance(path, Path) and path.exists() and (found := unsound(path)):
             raise Damaged(f"{found}; the trial folders are whole: move the file away, and {rebuilt} makes it anew")
 
 
 def check_machine(plan: Plan, runs: Path) -> None:
     """Raises CannotRun where the device, the disk or a permission would stop the study."""
-    uri = resolve(plan.study.tracking.mlflow, StudyFolder(runs, plan.study.name)) or ""
-    if wrong := unknown_store(uri):
-        raise CannotRun(f"MLFLOW_TRACKING_URI: {wrong}")
+    check_stores(plan.study.tracking.mlflow, plan.study.tracking.optuna, StudyFolder(runs, plan.study.name))
     try:
         ways.asked()
     except ValueError as error:
@@ -201,6 +214,15 @@ def check_machine(plan: Plan, runs: Path) -> None:
     if not os.access(runs, os.W_OK | os.X_OK):
         raise CannotRun(f"the runs folder is not writable: {runs}")
     check_space(plan, runs)
+
+
+def check_stores(uri: str | None, storage: str, folder: StudyFolder) -> None:
+    """Raises CannotRun where the environment names a store that there can't be, or its driver is not installed."""
+    place = resolve(uri, folder) or ""
+    if wrong := unknown_store(place) or (postgresql.is_address(place) and postgresql.driver_missing()):
+        raise CannotRun(f"{'MLFLOW_TRACKING_URI' if uri == 'auto' else 'tracking.mlflow'}: {wrong}")
+    if wrong := optuna_storage.unusable(storage):
+        raise CannotRun(wrong)
 
 
 def check_space(plan: Plan, runs: Path) -> None:

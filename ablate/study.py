@@ -17,6 +17,8 @@ from ablate.design import Design
 from ablate.design_keys import read_conditions, read_design, read_full
 from ablate.factors import Factors, check_base, check_levels, check_slug, read_factors
 from ablate.mlflow_store import unknown_store
+from ablate.optuna_storage import VARIABLE
+from ablate.postgresql import holds_password, mistake
 from ablate.problems import no_such, not_local, shown, without_password
 from ablate.race import Race, read_race
 from ablate.records import KEPT, StudyFolder
@@ -74,9 +76,13 @@ class Confirms:
 
 @options
 class Tracking:
-    """MLflow: `auto` (MLFLOW_TRACKING_URI, else sqlite in the runs folder), a tracking URI, or null for none."""
+    """MLflow: `auto` (MLFLOW_TRACKING_URI, else sqlite in the runs folder), a tracking URI, or null for none.
+
+    Optuna's storage: `auto` (ABLATE_OPTUNA_STORAGE, else sqlite in the study's folder), or a PostgreSQL URL.
+    """
 
     mlflow: str | None = "auto"
+    optuna: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -204,6 +210,8 @@ def _section(sources: Sources, key: str, cls: type) -> Any:
 
 
 def _tracking(sources: Sources, found: Tracking) -> Tracking:
+    if found.optuna != "auto" and (wrong := _wrong_storage(found.optuna)):
+        sources.refuse(("tracking", "optuna"), wrong)
     if found.mlflow and without_password(found.mlflow) != found.mlflow:
         sources.refuse(
             ("tracking", "mlflow"),
@@ -213,6 +221,13 @@ def _tracking(sources: Sources, found: Tracking) -> Tracking:
     elif found.mlflow and (wrong := unknown_store(found.mlflow)):
         sources.refuse(("tracking", "mlflow"), wrong)
     return replace(found, mlflow=None) if found.mlflow in ("off", "none", "") else found
+
+
+def _wrong_storage(url: str) -> str:
+    if holds_password(url):
+        return (f"the URL holds a password, and studies are copied into runs and reports; write it without one (it is "
+                f"looked up in ~/.pgpass and PGPASSWORD), or auto and set {VARIABLE} in the environment")  # fmt: skip
+    return mistake(url)
 
 
 def _name(sources: Sources) -> str:

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablate import events
+from ablate import events, optuna_storage
 from ablate.ledger_queue import LedgerQueue
 from ablate.lock import hold
-from ablate.mlflow_store import resolve, unknown_store
 from ablate.outcome import finished
 from ablate.projections import open_projections, unreachable
 from ablate.records import Cell, StudyFolder, TrialResult, TrialSpec
-from ablate.run import CannotRun, Summary
+from ablate.run import Summary, check_stores
 from ablate.stored import REMEDY, Damaged, read_plan, read_spec
 from ablate.tracking import Tracking
 from ablate.yamlfile import read_yaml
@@ -32,6 +31,7 @@ class Synced:
     begun: int  # cells without one that have measured something
     cells: int
     place: str  # of the tracking store, safe to show; empty without tracking
+    storage: str  # of Optuna's records; empty for a file in the study's folder
     report: bool | None  # whether the report was told of a study that is whole; None of another
     unreachable: Mapping[str, str]  # store -> why something has not arrived there
 
@@ -47,11 +47,10 @@ def sync(folder: StudyFolder, *, summary: Summary) -> Synced:
         for name, kind in (("factors", dict), ("question", str)):
             if not isinstance(plan.get(name), kind):
                 raise Damaged(f"{folder.plan}: damaged: {name} is missing; {REMEDY}")
-        uri = stated_uri(folder)
-        if wrong := unknown_store(resolve(uri, folder) or ""):
-            raise CannotRun(f"MLFLOW_TRACKING_URI: {wrong}")
+        uri, storage = stated(folder)
+        check_stores(uri, storage, folder)
         cells = [Cell(cell["arm"], cell["seed"], cell["trial"]) for cell in plan["cells"]]
-        with open_projections(plan, uri, folder, live=False) as (ledger, tracking):
+        with open_projections(plan, uri, folder, storage=storage, live=False) as (ledger, tracking):
             ledger.reconcile(cells)
             found = {cell: _tell(cell, plan, folder, ledger, tracking) for cell in cells}
             ended = sum(result is not None for result in found.values())
@@ -61,7 +60,8 @@ def sync(folder: StudyFolder, *, summary: Summary) -> Synced:
                 if report:
                     tracking.finish_study(folder.report, summary(folder.report))
         begun = sum(folder.trial(cell.trial).events.exists() for cell, result in found.items() if result is None)
-        return Synced(folder.name, ended, begun, len(cells), tracking.place, report, unreachable(ledger, tracking))
+        return Synced(folder.name, ended, begun, len(cells), tracking.place,
+                      optuna_storage.described(storage, folder), report, unreachable(ledger, tracking))  # fmt: skip
 
 
 def _tell(
@@ -84,11 +84,13 @@ def _tell(
     return None
 
 
-def stated_uri(folder: StudyFolder) -> str | None:
-    """Where the study's MLflow store is, as its study.yaml says it: `auto`, a URI, or None for no tracking."""
+def stated(folder: StudyFolder) -> tuple[str | None, str]:
+    """Where the study's stores are, as its study.yaml says it: MLflow's `auto`, a URI, or None for no tracking;
+    Optuna's `auto` or a URL."""
     document = read_yaml(folder.study.read_bytes(), name=str(folder.study)).data
-    uri = (document.get("tracking") or {}).get("mlflow", "auto")
-    return None if uri in ("off", "none", "") else uri
+    said = document.get("tracking") or {}
+    uri = said.get("mlflow", "auto")
+    return None if uri in ("off", "none", "") else uri, said.get("optuna") or "auto"
 
 
 def _undrawn(plan: Mapping[str, Any]) -> int:
@@ -102,7 +104,8 @@ def describe(synced: Synced) -> str:
     said = f"{synced.ended} of {synced.cells} cells with their outcome"
     said += f", {synced.begun} with what they measured so far" if synced.begun else ""
     said += ", the report" if synced.report else ""
-    places = [place for place in (f"MLflow ({synced.place})" if synced.place else "", "Optuna's storage") if place]
+    records = "Optuna's storage" + (f" ({synced.storage})" if synced.storage else "")
+    places = [place for place in (f"MLflow ({synced.place})" if synced.place else "", records) if place]
     there = [place for place in places if place.partition(" (")[0] not in synced.unreachable]
     lines = [f"{synced.study}: {' and '.join(there)} up to date: {said}"] if there else []
     lines += [f"{synced.study}: {behind(store, why)}" for store, why in synced.unreachable.items()]

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ablate.ledger import key
 from ablate.mlflow_runs import MlflowRuns
-from ablate.mlflow_store import redacted, resolve
+from ablate.mlflow_store import resolve
 from ablate.outbox import Outbox, Patience
+from ablate.problems import redacted
 from ablate.records import Arm, Cell, StudyFolder, TrialResult, TrialSpec
 from ablate.sqlite import FULL
 

@@ -55,24 +55,24 @@ class Acknowledged:
 
 def violations(
     folder: StudyFolder, *, after: After = "end", undisturbed: StudyFolder | None = None,
-    acknowledged: Acknowledged | None = None, patience: float = 10,
+    acknowledged: Acknowledged | None = None, patience: float = 10, shared: projections.Shared | None = None,
 ) -> list[str]:  # fmt: skip
     """What of the invariants does not hold, a sentence each; empty where all is well.
 
     After a `kill` only what holds at any moment is asked for, after an `interruption` also that nothing stays open,
     after the `end` that every cell has its outcome. Numbers are compared with those of an `undisturbed` run of the same
-    study. Processes that are ending get `patience` seconds.
+    study. Processes that are ending get `patience` seconds. `shared` stores stand in place of the folder's own.
     """
-    study = _Study(folder, after, undisturbed, acknowledged, patience)
+    study = _Study(folder, shared, after, undisturbed, acknowledged, patience)
     return [f"I{number}: {words}" for number, check in enumerate(CHECKS, 1) for words in check(study)]
 
 
 @dataclass
 class _Study(OnDisk):
-    after: After
-    undisturbed: StudyFolder | None
-    acknowledged: Acknowledged | None
-    patience: float
+    after: After = "end"
+    undisturbed: StudyFolder | None = None
+    acknowledged: Acknowledged | None = None
+    patience: float = 10
 
     @property
     def ended(self) -> bool:
@@ -258,7 +258,9 @@ def no_process_left(study: _Study) -> Iterator[str]:
 def databases_sound(study: _Study) -> Iterator[str]:
     yield from study.damaged
     for path in (study.folder.optuna, study.folder.mlflow):
-        if not path.exists():
+        if study.shared:
+            yield from [f"{path} is there beside the shared stores"] if path.exists() else ()
+        elif not path.exists():
             yield from [f"{path} is missing"] if study.ended else ()
         elif words := unsound(path):
             yield words

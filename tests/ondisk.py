@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ablate import artifacts, events
 from ablate.ledger import key
+from ablate.optuna_storage import study_name
 from ablate.records import Cell, StudyFolder, TrialFolder, TrialResult
 from tests import projections
 
@@ -20,6 +21,7 @@ class OnDisk:
     """Read once each, when asked for; what can't be read is left out, and told by `damaged`."""
 
     folder: StudyFolder
+    shared: projections.Shared | None = None  # in place of the study's own stores
 
     @cached_property
     def plan(self) -> dict:
@@ -56,7 +58,12 @@ class OnDisk:
     def records(self) -> dict[str, list[projections.Record]]:
         """Cell -> Optuna's records."""
         found: dict[str, list[projections.Record]] = {}
-        for record in _read(projections.records, self.folder.optuna, self.folder.name):
+        if self.shared:
+            name = study_name(self.shared.optuna, self.folder)
+            read = projections.records(self.shared.optuna, name)
+        else:
+            read = _read(projections.records, self.folder.optuna, self.folder.name)
+        for record in read:
             found.setdefault(record.facts.get("cell", "?"), []).append(record)
         return found
 
@@ -64,7 +71,10 @@ class OnDisk:
     def runs(self) -> list[projections.Run]:
         """MLflow's, of this folder or of nobody."""
         own = self.folder.uid.read_text().strip() if self.folder.uid.exists() else ""
-        found = _read(projections.runs, self.folder.mlflow, self.folder.name)
+        if self.shared:
+            found = projections.runs(self.shared.mlflow, self.folder.name, self.shared.served)
+        else:
+            found = _read(projections.runs, self.folder.mlflow, self.folder.name)
         return [run for run in found if run.tags.get("ablate.uid", own) == own]
 
     def run(self, cell: str) -> projections.Run | None:

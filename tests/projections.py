@@ -1,13 +1,23 @@
-"""Optuna's and MLflow's records as they lie in their SQLite files, read past both libraries."""
+"""Optuna's and MLflow's records as they lie in SQLite files or PostgreSQL, read past both libraries."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Stores that a study has in place of its files: databases by URL, and where a server keeps artifacts."""
+
+    optuna: str
+    mlflow: str
+    served: Path
 
 
 @dataclass(frozen=True)
@@ -45,8 +55,8 @@ class Run:
         return self.tags.get("ablate.cell", "")
 
 
-def records(database: Path, study: str) -> list[Record]:
-    """Every trial of a study in Optuna's file, by number. Raises sqlite3.Error for what is no such file."""
+def records(database: Path | str, study: str) -> list[Record]:
+    """Every trial of a study in Optuna's database, by number. Raises sqlite3.Error for a file that is none."""
     with closing(_open(database)) as store:
         found = []
         trials = "select t.trial_id, t.number, t.state from trials t join studies s using (study_id)"
@@ -59,8 +69,9 @@ def records(database: Path, study: str) -> list[Record]:
         return found
 
 
-def runs(database: Path, experiment: str) -> list[Run]:
-    """Every run of an experiment that is not deleted. Raises sqlite3.Error for what is no such file."""
+def runs(database: Path | str, experiment: str, served: Path = Path()) -> list[Run]:
+    """Every run of an experiment that is not deleted; a server keeps artifacts in `served`. Raises sqlite3.Error for a
+    file that is no database."""
     with closing(_open(database)) as store:
         found = []
         shown = "select run_uuid, status, artifact_uri from runs join experiments e using (experiment_id)"
@@ -69,10 +80,28 @@ def runs(database: Path, experiment: str) -> list[Run]:
         ):
             tags = dict(store.execute("select key, value from tags where run_uuid = ?", [id]))
             rows = store.execute("select key, step, value, timestamp from metrics where run_uuid = ?", [id])
-            found.append(Run(id, state, Path(place.removeprefix("file://")), tags, [Row(*row) for row in rows]))
+            artifacts = Path(place.removeprefix("file://").replace("mlflow-artifacts:", str(served)))
+            found.append(Run(id, state, artifacts, tags, [Row(*row) for row in rows]))
         return found
 
 
-def _open(database: Path) -> sqlite3.Connection:
+class _Postgres:
+    """A connection that takes SQLite's placeholders."""
+
+    def __init__(self, url: str):
+        import psycopg
+
+        self._connection = psycopg.connect(url.replace("+psycopg:", ":"), autocommit=True, connect_timeout=10)
+
+    def execute(self, statement: str, values: list[Any]) -> Iterator[tuple]:
+        return iter(self._connection.execute(statement.replace("?", "%s"), values).fetchall())
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _open(database: Path | str) -> sqlite3.Connection | _Postgres:
     """What a kill left half done is rolled back, as by any other reader."""
+    if isinstance(database, str):
+        return _Postgres(database)
     return sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True, timeout=5)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.mlflow_store import ENVIRONMENT, redacted
-from ablate.problems import Problem, StudyError, no_such
+from ablate.mlflow_store import client_of
+from ablate.problems import Problem, StudyError, no_such, redacted
 from ablate.readers.found import Found, report_folder
 
 if TYPE_CHECKING:
@@ -28,7 +26,7 @@ def read_experiment(uri: str, name: str | None, *, beside: Path, filter: str = "
     can't be read.
     """
     with _plain(uri):
-        client = _client(uri)
+        client = client_of(uri)
         experiment = _experiment(client, uri, name)
         runs = _search(client, experiment.experiment_id, filter)
     parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
@@ -73,15 +71,6 @@ def _cautions(open_runs: int, ended: list[Run]) -> tuple[str, ...]:
     found = [f"{open_runs} runs have not ended and are left out."] if open_runs else []
     killed = sum(run.info.status == "KILLED" for run in ended)
     return (*found, *([f"{killed} runs were killed: they count as lost, without an outcome."] if killed else []))
-
-
-def _client(uri: str) -> MlflowClient:
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
 
 
 def _experiment(client: MlflowClient, uri: str, name: str | None) -> Any:

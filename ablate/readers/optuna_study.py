@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.design import AA
-from ablate.mlflow_store import redacted
-from ablate.problems import Problem, StudyError, no_such
+from ablate.postgresql import DIALECT, engine_options, is_address
+from ablate.problems import Problem, StudyError, no_such, redacted
 from ablate.readers.found import Found, report_folder
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def _opened(storage: str | Path) -> Any:
 
     if isinstance(storage, Path):
         return JournalStorage(JournalFileBackend(str(storage)))
+    if is_address(storage):
+        return RDBStorage(f"{DIALECT}://", engine_kwargs=engine_options(storage), skip_table_creation=True)
     return RDBStorage(storage, skip_table_creation=True)
 
 

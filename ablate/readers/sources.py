@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate.mlflow_store import redacted
-from ablate.problems import Problem, StudyError
+from ablate import optuna_storage, postgresql
+from ablate.problems import Problem, StudyError, redacted
 from ablate.readers.experiment import read_experiment
 from ablate.readers.found import Found
 from ablate.readers.optuna_study import read_study
-from ablate.readers.sqlitefile import holds_mlflow, holds_optuna, is_sqlite
+from ablate.readers.sqlitefile import are_mlflows, are_optunas, is_sqlite, tables
 from ablate.readers.tables import read_table
 from ablate.records import StudyFolder
 
@@ -36,6 +36,10 @@ def read(asked: Asked, environment: Mapping[str, str] = os.environ) -> Found:
     if asked.results.startswith("mlflow:"):
         uri = environment.get("MLFLOW_TRACKING_URI") or _local_store(asked)
         return _experiment(asked, uri, asked.results.removeprefix("mlflow:") or asked.experiment)
+    if asked.results.startswith("optuna:"):
+        return _of_the_team(asked, environment.get(optuna_storage.VARIABLE, ""))
+    if postgresql.is_address(asked.results):
+        return _on_server(asked, asked.results)
     if asked.results.startswith("sqlite:///"):
         return _database(asked, Path(asked.results.removeprefix("sqlite:///").split("?")[0]), asked.results)
     if "://" in asked.results or asked.results.startswith(("file:", "databricks")):
@@ -66,11 +70,36 @@ def _folder(asked: Asked, path: Path) -> Found:
 def _database(asked: Asked, path: Path, uri: str) -> Found:
     if not path.is_file():
         raise _refused(asked, f"no such file: {path}")
-    optuna, mlflow = holds_optuna(path), holds_mlflow(path)
+    return _by_tables(asked, uri, tables(path), beside=path.parent)
+
+
+def _of_the_team(asked: Asked, url: str) -> Found:
+    """`optuna:STUDY`: so that no password need stand in a command."""
+    if not url:
+        said = f"set {optuna_storage.VARIABLE}, or give the storage's URL (or file) and --study"
+        raise _refused(asked, said)
+    if wrong := optuna_storage.unusable("auto", {optuna_storage.VARIABLE: url}):
+        raise _refused(asked, wrong)
+    return read_study(url, asked.results.removeprefix("optuna:") or asked.study, beside=Path())
+
+
+def _on_server(asked: Asked, url: str) -> Found:
+    """Looked at before MLflow or Optuna opens it: either would make its own tables in the other's database."""
+    if wrong := postgresql.mistake(url) or postgresql.driver_missing():
+        raise _refused(asked, wrong)
+    try:
+        there = postgresql.tables(url)
+    except postgresql.Unreachable as error:
+        raise _refused(asked, f"the database can't be read: {error}") from None
+    return _by_tables(asked, url, there, beside=Path())
+
+
+def _by_tables(asked: Asked, uri: str, there: set[str], *, beside: Path) -> Found:
+    optuna, mlflow = are_optunas(there), are_mlflows(there)
     if optuna and not asked.experiment:
-        return read_study(uri, asked.study, beside=path.parent)
+        return read_study(uri, asked.study, beside=beside)
     if mlflow and not asked.study:
-        return read_experiment(uri, asked.experiment, beside=path.parent, filter=asked.filter)
+        return read_experiment(uri, asked.experiment, beside=beside, filter=asked.filter)
     holds = "an Optuna study" if optuna else "MLflow experiments" if mlflow else "neither MLflow's nor Optuna's tables"
     raise _refused(asked, f"the database holds {holds}" + (": leave the option out" if optuna or mlflow else ""))
 

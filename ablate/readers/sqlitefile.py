@@ -1,4 +1,4 @@
-"""Whose database a SQLite file is, asked without writing to it."""
+"""Whose database a SQLite file is, asked without writing to it. What the tables say holds on a server too."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def tables(path: Path) -> set[str]:
         return set()
 
 
-def holds_mlflow(path: Path) -> bool:
-    return {"experiments", "runs", "metrics"} <= tables(path)
+def are_mlflows(tables: set[str]) -> bool:
+    return {"experiments", "runs", "metrics"} <= tables
 
 
-def holds_optuna(path: Path) -> bool:
-    return {"studies", "trials", "trial_values"} <= tables(path)
+def are_optunas(tables: set[str]) -> bool:
+    return {"studies", "trials", "trial_values"} <= tables

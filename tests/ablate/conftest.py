@@ -12,6 +12,7 @@ from ablate.records import StudyFolder
 from tests.ablate.stores import (
     PLAN,
 )
+from tests.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +21,14 @@ def empty_store(tmp_path_factory):
     folder = StudyFolder(tmp_path_factory.mktemp("store"), "empty")
     MlflowRuns(resolve("auto", folder, {}), folder, **PLAN).connect()
     return folder.mlflow
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """One PostgreSQL for all tests of a process; what needs another state of it makes a database of its own."""
+    server = Postgres()
+    yield server
+    server.close()
 
 
 @pytest.fixture

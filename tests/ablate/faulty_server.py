@@ -28,11 +28,12 @@ def free_port() -> int:
 
 
 class Server:
-    """`mlflow server` over a store in a folder; killed, stopped and continued as a whole."""
+    """`mlflow server` over a store in a folder, or at a URL; killed, stopped and continued as a whole."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, store: str = ""):
         self.folder, self.port, self.process = folder, free_port(), None
         self.database = folder / "server.db"
+        self._store = store or f"sqlite:///{self.database}"
 
     @property
     def url(self) -> str:
@@ -40,9 +41,9 @@ class Server:
 
     def start(self, wait: bool = True) -> None:
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.database}"]
-        command += ["--artifacts-destination", str(self.folder / "served")]
-        quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+        command += ["--workers", "1", "--artifacts-destination", str(self.folder / "served")]
+        # Not an argument: whoever lists processes would see the password.
+        quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": self._store}
         self.process = subprocess.Popen(command, cwd=self.folder, env=quiet, start_new_session=True,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         if wait:

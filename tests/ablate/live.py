@@ -159,7 +159,8 @@ def drive_live(plan: Plan, runs: Path, executor: InstantExecutor, uri: str | Non
     folder = StudyFolder(runs, plan.study.name)
     folder.root.mkdir(parents=True, exist_ok=True)
     write_plan(plan, folder)
-    with open_projections(plan.to_json(), uri, folder) as (ledger, tracking):
+    storage = plan.study.tracking.optuna
+    with open_projections(plan.to_json(), uri, folder, storage=storage) as (ledger, tracking):
         timed = Timed(ledger), Timed(tracking)
         driver = Driver(plan, folder, executor, *timed, Silent(), leaving, interrupt=interrupt or Interrupt())
         ledger.reconcile(plan.cells)  # at once, before training, as opening is

@@ -73,8 +73,9 @@ def _command(*arguments: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The caller's, without a tracking server that it may know."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+    """The caller's, without stores that it may know."""
+    known = ("MLFLOW_", "PG", "ABLATE_OPTUNA_STORAGE")
+    return {key: value for key, value in os.environ.items() if not key.startswith(known)}
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:

@@ -199,6 +199,9 @@ SETTINGS = [
     ("tracking.mlflow=htp://host", "did you mean http?"), ("tracking.mlflow=http://", "'http://' names no host"),
     ("tracking.mlflow=http://host:99999", "is not an address: Port out of range"), ("tracking.mlflow=3", "found 3"),
     ("tracking.mlflow='http://[::1'", "is not an address"), ("tracking={uri: x}", "no such option: 'uri'"),
+    ("tracking.optuna=postgresql://u:pw@host/db", ("tracking.optuna: the URL holds a password", "~/.pgpass")),
+    ("tracking.optuna=postgres://host/db", ("expected postgresql+psycopg://HOST:PORT/DATABASE", "found postgres://")),
+    ("tracking.optuna=postgresql://host", "names no database"), ("tracking.optuna=null", "found nothing"),
 ]  # fmt: skip
 
 

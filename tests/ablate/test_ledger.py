@@ -1,9 +1,14 @@
-"""Optuna's storage as a projection: a second Ledger over the same file stands for a restart after a kill."""
+"""Optuna's storage as a projection: a second Ledger over the same one stands for a restart after a kill.
+
+Each law holds in a SQLite file and on a real PostgreSQL (slow: one server for this file).
+"""
 
 from __future__ import annotations
 
 import math
 import stat
+from collections.abc import Callable
+from pathlib import Path
 
 import optuna
 import pytest
@@ -37,7 +42,8 @@ def result_of(cell: Cell, status: Status = Status.done, *, gmsd: float = 0.25) -
 
 def records(path) -> list[optuna.trial.FrozenTrial]:
     """What anyone else reads in the file, through Optuna itself."""
-    return optuna.load_study(study_name="quick", storage=f"sqlite:///{path}").trials
+    where = f"sqlite:///{path}" if isinstance(path, Path) else path.replace("{", "{{")
+    return optuna.load_study(study_name="quick", storage=where).trials
 
 
 def cells_of(path) -> list[str]:
@@ -45,8 +51,24 @@ def cells_of(path) -> list[str]:
 
 
 @pytest.fixture
-def path(tmp_path):
+def file(tmp_path) -> Path:
     return tmp_path / "optuna.db"
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def anew(request, file) -> Callable[[], Path | str]:
+    """A call empties the storage and says where it is."""
+
+    def emptied() -> Path:
+        file.unlink(missing_ok=True)
+        return file
+
+    return emptied if request.param == "sqlite" else request.getfixturevalue("postgres").emptied
+
+
+@pytest.fixture
+def path(anew):
+    return anew()
 
 
 def test_every_cell_waits_once_in_plan_order_with_its_levels_and_names(path):
@@ -96,7 +118,7 @@ def test_each_outcome_has_its_state_once_and_an_acknowledged_one_never_changes(p
     assert record.user_attrs["status"] == status and record.user_attrs["psnr"] == 12.5
 
 
-def test_a_kill_at_any_call_leaves_one_record_per_cell_and_none_running(path):
+def test_a_kill_at_any_call_leaves_one_record_per_cell_and_none_running(anew):
     """The script of one driver, cut after its n-th call, then run whole by a second driver."""
 
     cells = CELLS[:2]
@@ -109,7 +131,7 @@ def test_a_kill_at_any_call_leaves_one_record_per_cell_and_none_running(path):
             yield ledger.finish(cell, result_of(cell))
 
     for cut in range(2 + 3 * len(cells)):
-        fresh = path.with_name(f"{cut}.db")
+        fresh = anew()
         steps = script(open_ledger(fresh))
         for _ in range(cut):
             next(steps)
@@ -139,12 +161,12 @@ def test_a_done_trial_without_the_primary_metric_fails_instead_of_raising(path):
     assert records(path)[0].state is optuna.trial.TrialState.FAIL
 
 
-def test_a_deleted_database_is_rebuilt_from_the_results(path):
+def test_a_deleted_database_is_rebuilt_from_the_results(path, anew):
     ledger = open_ledger(path)
     ledger.reconcile(CELLS)
     ledger.finish(CELLS[0], result_of(CELLS[0]))
     before = [(record.state, record.params, record.user_attrs, record.values) for record in records(path)]
-    path.unlink()
+    anew()
     rebuilt = open_ledger(path)
     rebuilt.reconcile(CELLS)
     rebuilt.finish(CELLS[0], result_of(CELLS[0]))
@@ -259,15 +281,15 @@ def test_a_storage_call_that_breaks_is_repeated_without_a_trace(path, monkeypatc
     assert all(record.intermediate_values == {10: 0.5, 20: 0.25} for record in (done, failed, retried))
 
 
-def test_the_database_is_the_owners_alone(path):
-    open_ledger(path).reconcile(CELLS)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+def test_the_database_is_the_owners_alone(file):
+    open_ledger(file).reconcile(CELLS)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_corrupt_database_is_said_in_one_sentence(path):
-    path.write_bytes(b"not a database, but long enough to be read as one" * 100)
+def test_a_corrupt_database_is_said_in_one_sentence(file):
+    file.write_bytes(b"not a database, but long enough to be read as one" * 100)
     with pytest.raises(LedgerError, match=r"optuna\.db: Optuna's database cannot be used \(file is not a database\)"):
-        open_ledger(path)
+        open_ledger(file)
 
 
 def test_an_arm_with_an_unknown_level_is_refused_with_what_there_is(path):

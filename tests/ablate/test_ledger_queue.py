@@ -111,7 +111,7 @@ def test_a_file_locked_for_a_while_holds_up_nobody_and_lacks_nothing(tmp_path):
 
 
 def test_a_file_that_stays_locked_is_said_at_the_end_and_the_results_are_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("ablate.ledger.LOCKED_SECONDS", 0.5)
+    monkeypatch.setattr("ablate.optuna_storage.LOCKED_SECONDS", 0.5)
     monkeypatch.setattr(LedgerQueue.close, "__defaults__", (4.0, 6.0))
     holder = Locker(tmp_path / "runs" / "tiny" / "optuna.db", 60)
 

@@ -24,9 +24,8 @@ from ablate import events
 from ablate.display import Display
 from ablate.logs import Plain
 from ablate.mlflow_facts import shown_as_text
-from ablate.mlflow_store import redacted
 from ablate.pictures import read_strip
-from ablate.problems import Problem, printable, safe, without_password
+from ablate.problems import Problem, printable, redacted, safe, without_password
 from ablate.records import Cell, Status, StudyFolder, TrialFolder, TrialResult
 from tests.ablate import studies
 from tests.ablate.commands import ablate

@@ -20,7 +20,9 @@ from tests.invariants import violations
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-STUDY = studies.STUDY.replace("generator_updates: 6", "generator_updates: 300").replace("every: 3", "every: 15")
+STUDY = (studies.STUDY.replace("generator_updates: 6", "generator_updates: 150").replace("every: 3", "every: 10")
+         .replace("seeds: 2", "seeds: 4"))  # fmt: skip
+SLOWLY = {"ABLATE_FAILPOINTS": "step=sleep:0.3@1+#0"}  # so that a fast machine is not done before all kills
 NODES, PORT = ("n1", "n2"), "16950"
 KILLS, SEED = 3, 8  # of each
 PATIENCE = 240
@@ -80,7 +82,7 @@ class Study:
         self.drive()
 
     def drive(self) -> None:
-        self.driver = studies.start("run", self.file, *self.more, cwd=self.root)
+        self.driver = studies.start("run", self.file, *self.more, cwd=self.root, more=SLOWLY)
 
     def kept(self) -> dict[Path, int]:
         """Checkpoints that each stream tells of."""

@@ -14,7 +14,8 @@ import time
 import pytest
 
 from ablate.events import EventWriter, Measured
-from ablate.mlflow_store import redacted, resolve
+from ablate.mlflow_store import resolve
+from ablate.problems import redacted
 from ablate.records import Status, StudyFolder, TrialResult
 from ablate.tracking import Tracking
 from tests.ablate.stores import (
