@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from trainers.pool import Job
 
 
-def launch(job: Job, *, nodes: int, meet: str, run: str) -> Mapping[int, int]:
+def launch(
+    job: Job, *, nodes: int, meet: str, run: str, here: str | None = None, start_method: str = "spawn"
+) -> Mapping[int, int]:
     """This machine's part of a job on `nodes` machines: exit codes of its ranks that failed, as Pool.run.
 
     The agents meet at `meet` (host:port of one of them; c10d), where only those of the same `run` belong together.
-    Numbers are those of as many ranks on one machine.
+    `here` is this machine's address, where its name does not lead to it. Numbers are those of as many ranks on one
+    machine.
     """
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -24,7 +27,7 @@ def launch(job: Job, *, nodes: int, meet: str, run: str) -> Mapping[int, int]:
     logs = tempfile.mkdtemp()  # of the agent's own; ranks speak into their trial's log
     config = LaunchConfig(
         min_nodes=nodes, max_nodes=nodes, nproc_per_node=job.ranks // nodes, run_id=run, rdzv_backend="c10d",
-        rdzv_endpoint=meet, max_restarts=0, start_method="spawn",
+        rdzv_endpoint=meet, max_restarts=0, start_method=start_method, local_addr=here,
         logs_specs=DefaultLogsSpecs(log_dir=logs),
     )  # fmt: skip
     try:
