@@ -361,7 +361,7 @@ def schema() -> None:
 @app.command()
 def doctor(
     runs: Runs = RUNS, json: Json = False,
-    executor: Annotated[str, typer.Option(help="Where trials shall run: local or slurm.")] = "local",
+    executor: Annotated[str, typer.Option(help="Where trials shall run: local, slurm or ray.")] = "local",
 ) -> None:  # fmt: skip
     """Say what works on this machine."""
     from ablate.doctor import describe, examine

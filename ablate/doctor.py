@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ablate import machine, slurmqueue, space
+from ablate import machine, raydoctor, slurmqueue, space
 from ablate.events import CorruptStream
 from ablate.plan import make_plan
 from ablate.problems import StudyError
 from ablate.records import StudyFolder
-from ablate.resources import LOCAL, SLURM
+from ablate.resources import LOCAL, RAY, SLURM
 from ablate.searchplan import restored
 from ablate.stored import Damaged
 from ablate.study import load
@@ -44,10 +44,12 @@ def examine(runs: Path, executor: str = LOCAL) -> dict[str, Any]:
     problems += [] if writable else [f"the runs folder {runs.absolute()} is not writable"]
     problems += _too_little_space(runs)
     problems += slurmqueue.problems() if executor == SLURM else []
+    nodes, said = raydoctor.examine(runs) if executor == RAY else ([], [])
+    problems += said
     return {
         "ok": not problems, "problems": problems, "python": platform.python_version(), "platform": platform.platform(),
         "cores": machine.cores(), "versions": versions, "torch": torch,
-        "runs": str(runs.absolute()), "free": space.free(runs),
+        "runs": str(runs.absolute()), "free": space.free(runs), **({"nodes": nodes} if executor == RAY else {}),
     }  # fmt: skip
 
 
@@ -91,6 +93,7 @@ def describe(found: dict[str, Any]) -> str:
     devices = ", ".join(torch.get("devices", ())) or "none"
     lines = [f"Python {found['python']} on {found['platform']}, {found['cores']} cores", f"CUDA devices: {devices}"]
     lines += [f"  {name} {version or 'missing'}" for name, version in found["versions"].items()]
+    lines += raydoctor.describe(found.get("nodes", []))
     lines.append(f"free on the disk of {found['runs']}: {space.in_bytes(found['free'])}")
     lines.append("all is well: studies can run here" if found["ok"] else "")
     return "\n".join(lines + [f"problem: {text}" for text in found["problems"]]).replace("\n\n", "\n")

@@ -1,0 +1,206 @@
+"""Studies on a real Ray cluster: the same results as here, whatever is killed; two nodes with a rank each are one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ablate import events
+from ablate.executor import CannotLaunch
+from ablate.rayexecutor import RayExecutor, Shape
+from ablate.records import StudyFolder
+from tests import processes, raycluster
+from tests.ablate import studies
+from tests.invariants import crowded, violations
+from tests.trainers import jobs
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+LONG = studies.STUDY.replace("generator_updates: 6", "generator_updates: 240").replace("every: 3", "every: 20")
+VICTIMS = ("driver", "job", "node", "server")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[raycluster.Cluster]:
+    """Nodes of this file's own: it kills them."""
+    raycluster.needed()
+    made = raycluster.Cluster()
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> StudyFolder:
+    """The study as this machine runs it by itself."""
+    raycluster.needed()
+    root = tmp_path_factory.mktemp("undisturbed")
+    done = studies.ablate("run", studies.write(root, LONG), cwd=root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return StudyFolder(root / "runs", "tiny")
+
+
+class Run:
+    """`ablate run` on a cluster, again and again until the study is whole."""
+
+    def __init__(self, root: Path, cluster: raycluster.Cluster, *more: str):
+        self.command = ("run", studies.write(root, LONG), "--set", "resources.executor=ray",
+                        "--set", f"resources.address={cluster.address}", *more)  # fmt: skip
+        self.root, self.cluster, self.folder = root, cluster, StudyFolder(root / "runs", "tiny")
+        self.driver: subprocess.Popen | None = None
+        self.said = ""
+
+    def begin(self) -> None:
+        self.driver = studies.start(*self.command, cwd=self.root)
+
+    def end(self, seconds: float = 300) -> int:
+        said, _ = self.driver.communicate(timeout=seconds)
+        self.said += said
+        return self.driver.returncode
+
+    @property
+    def over(self) -> bool:
+        """Whether the driver has gone."""
+        return self.driver.poll() is not None
+
+    def when(self, condition: Callable[[], object], what: str) -> None:
+        studies.wait_until(lambda: bool(condition()), seconds=180, what=what)
+
+    def updates(self) -> int:
+        """Of all trials, as far as their newest checkpoints or their ends go."""
+        return sum(_updates(path.parent) for path in self.folder.root.glob("trials/*/events.jsonl"))
+
+    def attempts(self) -> dict[str, int]:
+        """How often each trial has begun."""
+        return {
+            path.parent.name: sum(isinstance(event, events.Started) for event in events.read(path))
+            for path in self.folder.root.glob("trials/*/events.jsonl")
+        }
+
+
+def _updates(trial: Path) -> int:
+    saved = [event.step for event in events.read(trial / "events.jsonl")
+             if isinstance(event, (events.Ended, events.Saved)) and getattr(event, "what", "end") in ("checkpoint", "end")]  # fmt: skip
+    return max(saved, default=0)
+
+
+def is_whole(run: Run, undisturbed: StudyFolder) -> None:
+    assert violations(run.folder, undisturbed=undisturbed) == []
+
+
+def test_a_study_gives_what_this_machine_gives(cluster, undisturbed, tmp_path):
+    run = Run(tmp_path, cluster)
+    run.begin()
+    assert run.end() == 0, run.said
+    is_whole(run, undisturbed)
+    assert {*run.attempts().values()} == {1}
+
+
+def test_a_driver_that_comes_back_finds_its_trials_and_nobody_else_trains_them(cluster, undisturbed, tmp_path):
+    run = Run(tmp_path, cluster)
+    run.begin()
+    run.when(run.updates, "a trial writes a checkpoint")
+    run.driver.send_signal(signal.SIGHUP)
+    assert run.end() == 5 and "jobs go on" in run.said, run.said
+    here = studies.ablate("run", tmp_path / "tiny.yaml", cwd=tmp_path)
+    assert here.returncode == 4 and "resources.executor=ray" in here.stderr, here.stdout + here.stderr
+    run.begin()
+    assert run.end() == 0, run.said
+    is_whole(run, undisturbed)
+    assert {*run.attempts().values()} == {1}, run.said
+
+
+def test_an_interruption_ends_everything_and_gives_everything_back(cluster, undisturbed, tmp_path):
+    run = Run(tmp_path, cluster)
+    run.begin()
+    run.when(run.updates, "a trial writes a checkpoint")
+    run.driver.send_signal(signal.SIGINT)
+    assert run.end() == 5, run.said
+    assert not processes.ranks(run.folder.root)
+    run.when(lambda: not processes.holders(run.folder.root), "all processes go")
+    here = studies.ablate("run", tmp_path / "tiny.yaml", cwd=tmp_path)
+    assert here.returncode == 0, here.stdout + here.stderr
+    is_whole(run, undisturbed)
+
+
+def test_two_nodes_with_a_rank_each_are_one_with_two(tmp_path):
+    raycluster.needed()
+    import ray
+
+    ray.shutdown()  # a process is a driver of one cluster at a time
+    small = raycluster.Cluster(nodes=2, cpus=1)
+    executor = RayExecutor(tmp_path / "study" / "ray", 1, Shape(nodes=2), small.address)
+    try:
+        one, two = (jobs.alone(tmp_path / "study", name, steps=20, every=5, norm="batch", ranks=2) for name in "ab")
+        assert jobs.run(one, ranks=2) == [0, 0], one.log.read_text()
+        for folder in (two, jobs.alone(tmp_path / "study", "c", steps=20, every=5, norm="batch", ranks=2)):
+            handle = executor.start("run", folder.root, ranks=2, threads=1)
+            studies.wait_until(lambda handle=handle: handle.poll() is not None, seconds=120, what="the trial ends")
+            assert handle.poll().clean, folder.log.read_text()
+            assert jobs.facts(folder) == jobs.facts(one)
+        with pytest.raises(CannotLaunch, match="2 times 2 CPUs; the cluster has 2 x 1 CPUs"):
+            executor.start("run", two.root, ranks=4, threads=1)
+    finally:
+        executor.close()
+        ray.shutdown()
+        small.end()
+
+
+def test_whatever_is_killed_costs_no_result(cluster, undisturbed, tmp_path):
+    """A driver, an actor, a node and the head, three times each."""
+    run, killed = Run(tmp_path, cluster), {victim: 0 for victim in VICTIMS}
+    run.begin()
+    for victim in VICTIMS * 3:
+        before = run.updates()
+        run.when(lambda before=before: run.over or run.updates() > before, f"a checkpoint before a {victim} is killed")
+        if run.over:
+            if run.end() == 0:
+                break
+            run.begin()
+            run.when(lambda before=before: run.over or run.updates() > before, "a checkpoint")
+        assert crowded(run.folder) == []
+        killed[victim] += strike(run, victim)
+    for _ in range(4):
+        if run.over and run.end() == 0:
+            break
+        run.begin() if run.over else None
+        run.end()
+    assert run.driver.returncode == 0, run.said
+    is_whole(run, undisturbed)
+    assert all(number == 3 for number in killed.values()), killed
+
+
+def strike(run: Run, victim: str) -> bool:
+    """Kill it; whether it was there."""
+    if victim == "driver":
+        run.driver.kill()
+        run.end()
+        run.begin()
+    elif victim == "job":
+        there = processes.ranks(run.folder.root)
+        actor = _actor_above(there[0].pid) if there else 0
+        if not actor:
+            return False
+        os.kill(actor, signal.SIGKILL)
+    elif victim == "node":
+        run.cluster.lose()
+        run.cluster.add()
+    else:
+        head = run.cluster.real.head_node
+        head.kill_gcs_server()
+        studies.time.sleep(3)
+        head.start_gcs_server()
+    return True
+
+
+def _actor_above(pid: int) -> int:
+    """The process of Ray's that a rank belongs to."""
+    above = processes.parents()
+    while (pid := above.get(pid, 0)) > 1:
+        if b"ray::" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    return 0
