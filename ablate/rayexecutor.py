@@ -367,12 +367,17 @@ class RayExecutor:
         ray.kill(actor)
 
     def _gone(self, places: list[Place]) -> None:
-        """Wait for killed actors to have gone."""
+        """Wait for killed actors to have gone: then they answer no more."""
         import ray
+        from ray.exceptions import RayError
 
-        asked = [place.actor.state.remote() for place in places if place.ready is None]  # they fail then
-        if asked:
-            ray.wait(asked, num_returns=len(asked), timeout=STOP_SECONDS)
+        left, end = [place.actor for place in places if place.ready is None], self.clock() + STOP_SECONDS
+        while left and self.clock() < end:
+            try:
+                ray.get(left[0].state.remote(), timeout=max(0.1, end - self.clock()))
+                time.sleep(0.02)
+            except RayError:
+                left.pop(0)
 
 
 def _done(places: list[Place], what: str) -> list[Place]:

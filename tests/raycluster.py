@@ -21,7 +21,7 @@ class Cluster:
 
     def __init__(self, *, nodes: int = 2, cpus: int = 2):
         # What the nodes' processes are born with: Ray's own statistics call out, and gloo asks the host's name.
-        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "GLOO_SOCKET_IFNAME": "lo"}
+        os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "GLOO_SOCKET_IFNAME": "lo", "RAY_worker_niceness": "0"}
         os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         from ray.cluster_utils import Cluster as Real
 
@@ -42,6 +42,9 @@ class Cluster:
         self.real.remove_node(self.nodes.pop(at), allow_graceful=False)
 
     def end(self) -> None:
+        import ray
+
+        ray.shutdown()  # of this process, which may have been a driver
         self.real.shutdown()
 
 

@@ -83,9 +83,11 @@ class Run:
 
 
 def _updates(trial: Path) -> int:
-    saved = [event.step for event in events.read(trial / "events.jsonl")
-             if isinstance(event, (events.Ended, events.Saved)) and getattr(event, "what", "end") in ("checkpoint", "end")]  # fmt: skip
-    return max(saved, default=0)
+    steps = [0]
+    for event in events.read(trial / "events.jsonl"):
+        if isinstance(event, events.Ended) or (isinstance(event, events.Saved) and event.what == "checkpoint"):
+            steps.append(event.step)
+    return max(steps)
 
 
 def is_whole(run: Run, undisturbed: StudyFolder) -> None:
@@ -146,7 +148,6 @@ def test_two_nodes_with_a_rank_each_are_one_with_two(tmp_path):
             executor.start("run", two.root, ranks=4, threads=1)
     finally:
         executor.close()
-        ray.shutdown()
         small.end()
 
 

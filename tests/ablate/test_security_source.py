@@ -16,11 +16,13 @@ PICKLES = {"trainers/tensorfile.py": "a reader that names nothing but tensors", 
 NETWORK = {
     "ablate/lock.py": "the host's name", "ablate/run.py": "the host's name", "ablate/start.py": "a port on 127.0.0.1",
     "trainers/weights.py": "published weights, on request, by their hash",
+    "ablate/raycluster.py": "whether a cluster's head is there", "ablate/rayslot.py": "a port for ranks to meet",
     "trainers/pool.py": "a port on 127.0.0.1", "trainers/resident.py": "the type of what listens there",
 }  # fmt: skip
 # Nobody passes the environment on but to a process of ours; each reads a name, or sets one.
 ENVIRONMENT = {
     "ablate/executor.py", "ablate/failpoints.py", "ablate/machine.py", "ablate/mlflow_store.py",
+    "ablate/raycluster.py", "ablate/rayexecutor.py", "ablate/rayslot.py",
     "ablate/readers/experiment.py", "ablate/readers/sources.py", "ablate/start.py", "trainers/entry.py",
     "trainers/batch.py", "trainers/elastic.py", "trainers/lastwords.py", "trainers/pool.py", "trainers/pristine.py",
     "trainers/ranks.py", "trainers/resident.py", "trainers/watchdog.py", "trainers/ways.py", "trainers/weightfiles.py",
