@@ -21,7 +21,7 @@ from trainers.batch import claimant
 
 AUTO = "auto"  # the cluster that this machine belongs to
 CONNECT_SECONDS = 5.0  # for a cluster's address to take a connection
-ANSWER_SECONDS = 20.0  # for actors to say what they do
+ANSWER_SECONDS = 10.0  # for actors to say what they do
 MISSING = "executor ray: not found here: ray (pip install ablate-gan[ray])"
 
 

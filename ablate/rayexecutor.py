@@ -31,6 +31,7 @@ PENDING = 8  # actors that are asked for at a time, which is what an autoscaler 
 WAIT_SECONDS = 30.0  # until it is said that trials wait for a node
 GONE_SECONDS = 40.0  # for the cluster's head to come back; after 60 Ray ends the process that asks for it
 LOOK_SECONDS = 5.0  # between looks at the head
+TURN_SECONDS = 0.05  # in which it is enough to look once at all trials
 FAILURES = 3  # actors in a row that died before they were ready
 PASSED_ON = ("ABLATE_FAILPOINTS", "ABLATE_FAILPOINTS_ONCE", "ABLATE_LIMITS", "ABLATE_WORKERS")  # to ranks
 
@@ -70,7 +71,7 @@ class RayHandle:
 
     def poll(self) -> Outcome | None:
         if self.outcome is None:
-            self.executor.tend()
+            self.executor.turn()
         return self.outcome
 
     def stop(self) -> None:
@@ -120,7 +121,7 @@ class RayExecutor:
         self._fitting: set[Need] = set()  # what the cluster can hold, or could once
         self._told: set[Need] = set()  # of which it was said that trials wait for it
         self._failures = 0
-        self._looked = self._answered = self.clock()
+        self._looked = self._answered = self._tended = self.clock()
 
     # -- the contract ---------------------------------------------------------------------------
 
@@ -187,6 +188,11 @@ class RayExecutor:
 
     # -- what goes on ---------------------------------------------------------------------------
 
+    def turn(self) -> None:
+        """Tend, but not once for each trial that is asked for."""
+        if self.clock() - self._tended >= TURN_SECONDS:
+            self.tend()
+
     def tend(self) -> None:
         """See what has ended or is ready, hand on what waits, ask for actors or give them back."""
         self._check_head()
@@ -195,6 +201,7 @@ class RayExecutor:
         self._give_up()
         self._hand_on()
         self._balance()
+        self._tended = self.clock()
 
     def end(self, handles: list[RayHandle]) -> None:
         """End trials now; ranks have gone when this returns."""

@@ -45,6 +45,30 @@ class Need:
         return each if self.nodes == 1 else f"{self.nodes} times {each}"
 
 
+class Claim:
+    """Whether the file beside the study still names a batch, at the last look."""
+
+    def __init__(self, path: Path, batch: str):
+        self._path, self._batch, self._looked = path, batch, -LOOK_SECONDS
+
+    def anew(self) -> Claim:
+        """The same for another machine, which has a clock of its own."""
+        return Claim(self._path, self._batch)
+
+    def holds(self) -> bool:
+        """A disk that does not answer changes nothing."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            try:
+                if json.loads(self._path.read_text())["batch"] != self._batch:
+                    return False
+            except FileNotFoundError:
+                return False
+            except OSError:
+                pass
+            self._looked = time.monotonic()
+        return True
+
+
 class Part:
     """A machine's part of trials: a launcher that is kept from job to job. Made in the thread that uses it."""
 
@@ -58,7 +82,7 @@ class Part:
         if self._launcher is None or not self._launcher.alive:
             self._launcher = Launcher(self._log)
 
-    def run(self, job: Mapping[str, Any], wanted: Callable[[], bool]) -> Outcome:
+    def run(self, job: Mapping[str, Any], wanted: Callable[[], bool], held: Claim | None = None) -> Outcome:
         """Run a job to its end, or until it is wanted no more. Raises CannotLaunch."""
         self.warm_up()
         self._launcher.send(job)
@@ -90,8 +114,8 @@ class Member:
         with socket.create_server(("", 0)) as free:
             return free.getsockname()[1]
 
-    def run(self, job: Mapping[str, Any]) -> Outcome:
-        return self._part.run(job, lambda: True)
+    def run(self, job: Mapping[str, Any], held: Claim) -> Outcome:
+        return self._part.run(job, held.anew().holds)
 
 
 class Team:
@@ -120,15 +144,15 @@ class Team:
         ]
         self._addresses = ray.get([member.address.remote() for member in self._members])
 
-    def run(self, job: Mapping[str, Any], wanted: Callable[[], bool]) -> Outcome:
-        """As Part.run. A team that has lost a part is of no use any more."""
+    def run(self, job: Mapping[str, Any], wanted: Callable[[], bool], held: Claim) -> Outcome:
+        """As Part.run; each member looks at the claim too. A team that has lost a part is of no use any more."""
         import ray
         from ray.exceptions import RayActorError
 
         failures, end = {}, None
         try:
             port = ray.get(self._members[0].port.remote())
-            waiting = [member.run.remote(self._asked(job, at, port)) for at, member in enumerate(self._members)]
+            waiting = [member.run.remote(self._asked(job, at, port), held) for at, member in enumerate(self._members)]
             while waiting:
                 done, waiting = ray.wait(waiting, timeout=TURN_SECONDS)
                 for outcome in ray.get(done):
@@ -168,7 +192,7 @@ class Slot:
         self._claims, self._need = Path(claims), need
         self._crew = Part(log, environment) if need.nodes == 1 else Team(need, log, environment)
         self._asked: queue.SimpleQueue[tuple[str, dict, float]] = queue.SimpleQueue()
-        self._batch, self._looked = "", 0.0
+        self._batch = ""
         self._outcomes: dict[str, Outcome | Exception] = {}
         self._unwanted: set[str] = set()
         self._ready = threading.Event()
@@ -229,31 +253,17 @@ class Slot:
         os._exit(0)
 
     def _run(self, batch: str, job: dict[str, Any], fence: float) -> Outcome:
-        trial, end = Path(job["folder"]).name, time.monotonic() + fence
-        self._looked = 0.0
+        held, end = Claim(claim(self._claims, Path(job["folder"]).name), batch), time.monotonic() + fence
 
         def wanted() -> bool:
-            return batch not in self._unwanted and self._claimed(batch, trial)
+            return batch not in self._unwanted and held.holds()
 
         while time.monotonic() < end and wanted():
             time.sleep(TURN_SECONDS)
-        outcome = self._crew.run(job, wanted) if wanted() else Outcome(lost=True)
+        outcome = self._crew.run(job, wanted, held) if wanted() else Outcome(lost=True)
         if outcome.lost and not wanted():
             return Outcome(lost=True, said=ENDED if batch in self._unwanted else TAKEN)
         return outcome
-
-    def _claimed(self, batch: str, trial: str) -> bool:
-        """Whether the claim still names the batch, at the last look; a disk that does not answer changes nothing."""
-        if time.monotonic() - self._looked >= LOOK_SECONDS:
-            try:
-                if json.loads(claim(self._claims, trial).read_text())["batch"] != batch:
-                    return False
-            except FileNotFoundError:
-                return False
-            except OSError:
-                pass
-            self._looked = time.monotonic()
-        return True
 
 
 def cause(error: BaseException) -> str:

@@ -60,8 +60,13 @@ def _shared() -> Cluster:
     return Cluster()
 
 
-def needed() -> Cluster:
-    """The cluster of this process's tests; skips the test where there can be none."""
+def possible() -> None:
+    """Skip the test where there can be no cluster, and say why."""
     if why := missing():
         pytest.skip(why)
+
+
+def needed() -> Cluster:
+    """The cluster of this process's tests that kill no node."""
+    possible()
     return _shared()
