@@ -53,7 +53,7 @@ def test_a_disk_that_does_not_answer_takes_no_claim_away(place):
 
 
 @pytest.mark.parametrize(("said", "line"), [
-    ("The actor died unexpectedly before finishing.\n\tclass_name: Slot\n\tpid: 1\nIts node is lost.", "Its node is lost."),
+    ("The actor died unexpectedly.\n\tclass_name: Slot\n\tpid: 1\nIts node is lost.", "Its node is lost."),
     ("", "ValueError"),
 ])  # fmt: skip
 def test_what_ray_says_of_an_end_becomes_a_line(said, line):
