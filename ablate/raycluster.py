@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ from ablate.executor import CannotLaunch
 from ablate.rayslot import FENCE_SECONDS, Need
 from ablate.records import digest
 from trainers.batch import claimant
+
+log = logging.getLogger(__name__)
 
 AUTO = "auto"  # the cluster that this machine belongs to
 CONNECT_SECONDS = 5.0  # for a cluster's address to take a connection
@@ -66,6 +69,11 @@ def connect(place: str) -> None:
     finally:
         for number, handler in handlers.items():  # Ray takes them; the driver has its own
             signal.signal(number, handler)
+    ray._private.worker.print_to_stdstream = _into_log  # else the terminal is told of every actor that is killed
+
+
+def _into_log(data: dict[str, Any], **_: Any) -> None:
+    log.info("%s", " ".join(data.get("lines", ())))
 
 
 def head() -> str:

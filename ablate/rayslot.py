@@ -135,11 +135,10 @@ class Team:
         bundle = {"CPU": need.cpus, **({"GPU": need.gpus} if need.gpus else {})}
         group = placement_group([bundle] * need.nodes, strategy="PACK")
         ray.get(group.ready())
-        made = ray.remote(Member).options(num_cpus=need.cpus, num_gpus=need.gpus)
         self._members = [
-            made.options(scheduling_strategy=In(group, placement_group_bundle_index=at)).remote(
-                self._log, self._environment
-            )
+            ray.remote(Member)
+            .options(num_cpus=need.cpus, num_gpus=need.gpus, scheduling_strategy=In(group, at))
+            .remote(self._log, self._environment)
             for at in range(need.nodes)
         ]
         self._addresses = ray.get([member.address.remote() for member in self._members])
@@ -169,7 +168,7 @@ class Team:
 
     def _asked(self, job: Mapping[str, Any], at: int, port: int) -> dict[str, Any]:
         meeting = {"nodes": self._need.nodes, "meet": f"{self._addresses[0]}:{port}", "run": job["folder"],
-                   "here": self._addresses[at]}  # fmt: skip
+                   "here": self._addresses[at], "first": at == 0}  # fmt: skip
         return {**job, "meeting": meeting}
 
     def _lost(self, said: str) -> Outcome:
@@ -195,14 +194,16 @@ class Slot:
         self._batch = ""
         self._outcomes: dict[str, Outcome | Exception] = {}
         self._unwanted: set[str] = set()
-        self._ready = threading.Event()
+        self._ready, self._broken = threading.Event(), None
         # One thread for the life of the actor: what it starts is killed by the kernel when that thread ends.
         threading.Thread(target=self._serve, daemon=True).start()
 
     async def ready(self) -> Need:
-        """What it holds, once it does."""
+        """What it holds, once it does. Raises what keeps it from that."""
         while not self._ready.is_set():
             await asyncio.sleep(TURN_SECONDS / 2)
+        if self._broken:
+            raise self._broken
         return self._need
 
     async def state(self) -> tuple[Need, str]:
@@ -235,9 +236,9 @@ class Slot:
     def _serve(self) -> None:
         try:
             self._crew.warm_up()
-        except Exception:
+        except Exception as error:
             traceback.print_exc()
-            os._exit(1)  # the driver sees that
+            self._broken = error
         self._ready.set()
         while True:
             try:
@@ -270,4 +271,7 @@ def cause(error: BaseException) -> str:
     """What Ray says of an actor's end, in a line."""
     facts = ("class_name", "actor_id", "pid", "name", "namespace", "ip", "The actor died unexpectedly")
     told = [line for line in map(str.strip, str(error).splitlines()) if line and not line.startswith(facts)]
-    return told[0] if told else type(error).__name__
+    if not told:
+        return type(error).__name__
+    line = told[-1 if "creation task" in told[0] else 0]  # there a traceback follows, whose last line says what it is
+    return line.partition(" Some common causes")[0]

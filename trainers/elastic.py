@@ -11,13 +11,14 @@ from trainers.pool import Job
 
 
 def launch(
-    job: Job, *, nodes: int, meet: str, run: str, here: str | None = None, start_method: str = "spawn"
-) -> Mapping[int, int]:
+    job: Job, *, nodes: int, meet: str, run: str, here: str | None = None, first: bool | None = None,
+    start_method: str = "spawn",
+) -> Mapping[int, int]:  # fmt: skip
     """This machine's part of a job on `nodes` machines: exit codes of its ranks that failed, as Pool.run.
 
     The agents meet at `meet` (host:port of one of them; c10d), where only those of the same `run` belong together.
-    `here` is this machine's address, where its name does not lead to it. Numbers are those of as many ranks on one
-    machine.
+    `here` is this machine's address and `first` whether `meet` is on it, where names do not lead to addresses. Numbers
+    are those of as many ranks on one machine.
     """
     from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -28,6 +29,7 @@ def launch(
     config = LaunchConfig(
         min_nodes=nodes, max_nodes=nodes, nproc_per_node=job.ranks // nodes, run_id=run, rdzv_backend="c10d",
         rdzv_endpoint=meet, max_restarts=0, start_method=start_method, local_addr=here,
+        rdzv_configs={} if first is None else {"is_host": first},
         logs_specs=DefaultLogsSpecs(log_dir=logs),
     )  # fmt: skip
     try:

@@ -55,6 +55,7 @@ def test_a_disk_that_does_not_answer_takes_no_claim_away(place):
 @pytest.mark.parametrize(("said", "line"), [
     ("The actor died unexpectedly.\n\tclass_name: Slot\n\tpid: 1\nIts node is lost.", "Its node is lost."),
     ("", "ValueError"),
+    ("The actor died because of an error raised in its creation task, x\n  File 1\nKeyError: 'y'", "KeyError: 'y'"),
 ])  # fmt: skip
 def test_what_ray_says_of_an_end_becomes_a_line(said, line):
     assert cause(ValueError(said)) == line

@@ -22,7 +22,7 @@ NETWORK = {
 # Nobody passes the environment on but to a process of ours; each reads a name, or sets one.
 ENVIRONMENT = {
     "ablate/executor.py", "ablate/failpoints.py", "ablate/machine.py", "ablate/mlflow_store.py",
-    "ablate/raycluster.py", "ablate/rayexecutor.py", "ablate/rayslot.py",
+    "ablate/raycluster.py", "ablate/rayplaces.py", "ablate/rayslot.py",
     "ablate/readers/experiment.py", "ablate/readers/sources.py", "ablate/start.py", "trainers/entry.py",
     "trainers/batch.py", "trainers/elastic.py", "trainers/lastwords.py", "trainers/pool.py", "trainers/pristine.py",
     "trainers/ranks.py", "trainers/resident.py", "trainers/watchdog.py", "trainers/ways.py", "trainers/weightfiles.py",
