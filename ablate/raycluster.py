@@ -181,8 +181,7 @@ def alive(place: Path) -> list[str]:
     if not claims:
         return []
     try:
-        connect(str(json.loads((place / "cluster.json").read_text())["address"]))
-        running = {batch for _, batch in states(actors(namespace(place))).values() if batch}
+        running = _running(place)
     except (OSError, ValueError, KeyError, CannotLaunch):
         running = set()
     busy = [path.stem for path in claims if claimant(place / "claims", path.stem) in running]
@@ -191,3 +190,14 @@ def alive(place: Path) -> list[str]:
             path.unlink(missing_ok=True)
         time.sleep(FENCE_SECONDS)
     return sorted(busy)
+
+
+def _running(place: Path) -> set[str]:
+    """The batches that a study's actors run on the cluster of its last driver."""
+    connect(str(json.loads((place / "cluster.json").read_text())["address"]))
+    import ray
+
+    try:
+        return {batch for _, batch in states(actors(namespace(place))).values() if batch}
+    finally:
+        ray.shutdown()  # which else would end this process with the cluster

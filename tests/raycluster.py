@@ -41,6 +41,15 @@ class Cluster:
         """A node fails: all its processes die at once."""
         self.real.remove_node(self.nodes.pop(at), allow_graceful=False)
 
+    def lose_head(self) -> None:
+        """What keeps the cluster's state dies; its nodes have not noticed yet."""
+        self.real.head_node.kill_gcs_server()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the process on each node that starts the others."""
+        return [node.all_processes["raylet"][0].process.pid for node in self.nodes]
+
     def end(self) -> None:
         import ray
 
