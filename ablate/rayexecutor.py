@@ -144,11 +144,12 @@ class RayExecutor:
 
     def tend(self) -> None:
         """See what has ended or is ready, hand on what waits, ask for actors or give them back. Raises CannotLaunch."""
-        self._places.check_head()
+        there = self._places.head_is_there()
         self._see_ended()
         self._places.see_ready()
         self._hand_on()
-        self._places.balance(Counter(self.shape.need(handle.job) for handle in self._waiting))
+        if there:
+            self._places.balance(Counter(self.shape.need(handle.job) for handle in self._waiting))
         self._tended = self.clock()
 
     def end(self, handles: list[RayHandle]) -> None:

@@ -80,9 +80,11 @@ class Places:
         self._told: set[Need] = set()  # of which it was said that trials wait for it
         self._failures = 0
         self._looked = self._answered = clock()
+        self._there, self._head = True, ""
 
     def find(self) -> None:
         """Those that an earlier driver has left. What waits for a node, or answers nobody, is ended."""
+        self._head = raycluster.head()
         found = raycluster.actors(self._space)
         told = raycluster.states(found)
         for name, actor in found.items():
@@ -171,17 +173,20 @@ class Places:
             except RayError:
                 left.pop(0)
 
-    def check_head(self) -> None:
-        """Raises CannotLaunch where the cluster's head has been away for long: Ray would end this process."""
+    def head_is_there(self) -> bool:
+        """Whether the cluster's head answered at the last look; while it does not, what it is asked may hang.
+
+        Raises CannotLaunch where it has been away for long: Ray would end this process.
+        """
         now = self.clock()
-        if now - self._looked < LOOK_SECONDS:
-            return
-        self._looked = now
-        if raycluster.answers(head := raycluster.head()):
-            self._answered = self.clock()
-        elif now - self._answered > GONE_SECONDS:
-            raise CannotLaunch(f"executor ray: the cluster's head at {head} does not answer any more; what has run is"
-                               " whole, and the same command goes on once it does")  # fmt: skip
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self._there = raycluster.answers(self._head)
+            self._answered = self.clock() if self._there else self._answered
+        if now - self._answered > GONE_SECONDS and not self._there:
+            raise CannotLaunch(f"executor ray: the cluster's head at {self._head} does not answer any more; what has"
+                               " run is whole, and the same command goes on once it does")  # fmt: skip
+        return self._there
 
     def _asked_for(self, need: Need) -> int:
         return sum(place.need == need and place.ready is not None for place in self.all)

@@ -101,15 +101,16 @@ def test_the_cluster_is_asked_for_what_it_has(cluster, tmp_path):
     planned = studies.ablate("plan", path, *asked, cwd=tmp_path, more=at)
     assert "2 trials at a time, each a placement group of 2 CPUs; the cluster (2 x 2 CPUs" in planned.stdout, planned
     found = json.loads(studies.ablate("doctor", "--executor", "ray", "--json", cwd=tmp_path, more=at).stdout)
-    assert [node["cpus"] for node in found["nodes"]] == [0, 2, 2] or len(found["nodes"]) == 3, found
-    assert not [words for words in found["problems"] if "node" in words] and all(node["runs"] for node in found["nodes"])
+    assert sorted(node["cpus"] for node in found["nodes"]) == [0, 2, 2], found
+    assert not [words for words in found["problems"] if "node" in words], found
+    assert all(node["runs"] for node in found["nodes"]), found
     wide = studies.ablate("run", path, *asked, "--set", "resources.cpus_per_task=3", cwd=tmp_path, more=at)
     assert wide.returncode == 4 and "asks for 3 CPUs; the cluster has 2 x 2 CPUs" in wide.stderr, wide.stderr
     assert "Traceback" not in wide.stderr
     assert [*tmp_path.glob(".probe-*"), *tmp_path.glob("runs/.probe-*")] == []
 
 
-def test_a_study_gives_what_this_machine_gives_and_a_driver_that_comes_back_finds_its_trials(cluster, undisturbed, tmp_path):
+def test_a_study_is_this_machines_and_a_driver_that_comes_back_finds_its_trials(cluster, undisturbed, tmp_path):
     run = Run(tmp_path, cluster)
     run.begin()
     run.when(run.updates, "a trial writes a checkpoint")
