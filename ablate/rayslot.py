@@ -167,7 +167,8 @@ class Team:
         return Outcome(failures)
 
     def _asked(self, job: Mapping[str, Any], at: int, port: int) -> dict[str, Any]:
-        meeting = {"nodes": self._need.nodes, "meet": f"{self._addresses[0]}:{port}", "run": job["folder"],
+        run = f"{Path(job['folder']).name}-{port}"  # torch names folders after it
+        meeting = {"nodes": self._need.nodes, "meet": f"{self._addresses[0]}:{port}", "run": run,
                    "here": self._addresses[at], "first": at == 0}  # fmt: skip
         return {**job, "meeting": meeting}
 

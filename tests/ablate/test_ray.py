@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from ablate import events
-from ablate.executor import CannotLaunch
+from ablate.executor import CannotLaunch, Outcome
+from ablate.outcome import Next, clear, settle
 from ablate.rayexecutor import RayExecutor, Shape
-from ablate.records import StudyFolder
+from ablate.records import StudyFolder, TrialFolder
 from tests import processes, raycluster
 from tests.ablate import studies
 from tests.invariants import crowded, violations
@@ -139,22 +140,43 @@ def test_an_interruption_ends_everything_and_gives_everything_back(cluster, undi
 
 
 def test_two_nodes_with_a_rank_each_are_one_with_two(tmp_path):
+    """Also when a rank is killed, and when a node is lost."""
     raycluster.possible()
     import ray
 
     ray.shutdown()  # a process is a driver of one cluster at a time
-    small = raycluster.Cluster(nodes=2, cpus=1)
-    executor = RayExecutor(tmp_path / "study" / "ray", 1, Shape(nodes=2), small.address)
+    small, study = raycluster.Cluster(nodes=2, cpus=1), tmp_path / "study"
+    executor = RayExecutor(study / "ray", 1, Shape(nodes=2), small.address)
+
+    def run(folder: TrialFolder, hurt: Callable[[], object] | None = None) -> Outcome:
+        handle = executor.start("run", folder.root, ranks=2, threads=1)
+        if hurt:
+            studies.wait_until(lambda: any(folder.checkpoints.glob("step-*")), seconds=120, what="a checkpoint")
+            hurt()
+        studies.wait_until(lambda: handle.poll() is not None, seconds=120, what="the trial ends")
+        return handle.poll()
+
+    def kill_a_rank() -> None:
+        os.kill(_ranks(study)[1], signal.SIGKILL)
+
+    def lose_a_node() -> None:
+        small.lose()
+        small.add(1)
+
     try:
-        one, two = (jobs.alone(tmp_path / "study", name, steps=20, every=5, norm="batch", ranks=2) for name in "ab")
+        one, *others = (jobs.alone(study, name, steps=60, every=10, norm="batch", ranks=2) for name in "abcd")
         assert jobs.run(one, ranks=2) == [0, 0], one.log.read_text()
-        for folder in (two, jobs.alone(tmp_path / "study", "c", steps=20, every=5, norm="batch", ranks=2)):
-            handle = executor.start("run", folder.root, ranks=2, threads=1)
-            studies.wait_until(lambda handle=handle: handle.poll() is not None, seconds=120, what="the trial ends")
-            assert handle.poll().clean, folder.log.read_text()
+        for folder, hurt in zip(others, (None, kill_a_rank, lose_a_node), strict=True):
+            outcome = run(folder, hurt)
+            assert outcome.clean == (hurt is None), folder.log.read_text()
+            if hurt:
+                assert settle(folder.root.name, folder, outcome, attempts=1).next is Next.resume, outcome
+                clear(folder)
+                assert run(folder).clean, folder.log.read_text()
             assert jobs.facts(folder) == jobs.facts(one)
+        assert {path.name for path in (study / "trials").iterdir()} == {*"abcd"}, "torch's agents leave nothing there"
         with pytest.raises(CannotLaunch, match="2 times 2 CPUs; the cluster has 2 x 1 CPUs"):
-            executor.start("run", two.root, ranks=4, threads=1)
+            executor.start("run", one.root, ranks=4, threads=1)
     finally:
         executor.close()
         small.end()
@@ -184,7 +206,11 @@ def test_whatever_is_killed_costs_no_result(undisturbed, tmp_path, times):
 
 
 def ranks(run: Run) -> list[int]:
-    return [rank.pid for rank in processes.ranks(run.folder.root)]
+    return _ranks(run.folder.root)
+
+
+def _ranks(study: Path) -> list[int]:
+    return [rank.pid for rank in processes.ranks(study)]
 
 
 def strike(run: Run, victim: str) -> None:
