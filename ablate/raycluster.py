@@ -52,6 +52,9 @@ def connect(place: str) -> None:
     """Be a driver of the cluster at an address. Raises CannotLaunch where there is none."""
     if importlib.util.find_spec("ray") is None:
         raise CannotLaunch(MISSING)
+    if "://" in place:
+        raise CannotLaunch(f"executor ray: {place}: expected the head's own HOST:PORT; a driver outside of the cluster"
+                           " joins it by ray start --address=HOST:PORT --num-cpus 0 --num-gpus 0")  # fmt: skip
     if place != AUTO and not answers(place):
         raise CannotLaunch(f"executor ray: nothing answers at {place}")
     # Nothing calls out, and no folder is sent to the cluster: the nodes have their own environment.
@@ -84,8 +87,8 @@ def head() -> str:
 
 
 def answers(place: str) -> bool:
-    """Whether something takes connections at host:port, a name of Ray's client (ray://) included."""
-    host, _, port = place.removeprefix("ray://").rpartition(":")
+    """Whether something takes connections at host:port."""
+    host, _, port = place.rpartition(":")
     if not port.isdigit():
         return False
     try:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from ablate.executor import CannotLaunch
 from ablate.outcome import Next, settle
 from ablate.plan import make_plan
 from ablate.problems import StudyError
-from ablate.raycluster import Node, side_by_side
+from ablate.raycluster import Node, connect, side_by_side
 from ablate.rayexecutor import Shape as RayShape
 from ablate.rayslot import Need
 from ablate.records import TrialFolder
@@ -132,6 +133,12 @@ def test_without_slurm_a_study_says_what_is_missing(tmp_path):
     path = asked(tmp_path, executor="slurm")
     done = studies.ablate("run", path, cwd=tmp_path, more={"PATH": ""})
     assert done.returncode == 4 and "sbatch" in done.stderr + done.stdout and "Traceback" not in done.stderr
+
+
+def test_rays_client_is_no_way_to_a_cluster():
+    pytest.importorskip("ray")
+    with pytest.raises(CannotLaunch, match="expected the head's own HOST:PORT"):
+        connect("ray://head:10001")
 
 
 def test_without_a_cluster_a_study_says_so_and_is_planned_all_the_same(tmp_path):
