@@ -21,7 +21,7 @@ from tests.ablate import studies
 from tests.invariants import crowded, violations
 from tests.trainers import jobs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 LONG = studies.STUDY.replace("generator_updates: 6", "generator_updates: 160").replace("every: 3", "every: 10")
 VICTIMS = ("driver", "job", "node", "server")
@@ -40,8 +40,11 @@ def cluster() -> Iterator[raycluster.Cluster]:
 def undisturbed(tmp_path_factory) -> StudyFolder:
     """The study as this machine runs it by itself."""
     raycluster.possible()
-    root = tmp_path_factory.mktemp("undisturbed")
-    done = studies.ablate("run", studies.write(root, LONG), cwd=root)
+    return alone(tmp_path_factory.mktemp("undisturbed"))
+
+
+def alone(root: Path, *more: str) -> StudyFolder:
+    done = studies.ablate("run", studies.write(root, LONG), *more, cwd=root, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return StudyFolder(root / "runs", "tiny")
 
@@ -185,7 +188,9 @@ def test_two_nodes_with_a_rank_each_are_one_with_two(tmp_path):
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_whatever_is_killed_costs_no_result(undisturbed, tmp_path, times):
     """A driver, an actor, a node and the head, in turn. Nodes that a head leaves behind train on for a while."""
-    run = Run(tmp_path, raycluster.Cluster())
+    more = ("--set", f"seeds={2 * times}")  # an orphaned node ends the trial that it has
+    undisturbed = undisturbed if times == 1 else alone(tmp_path / "alone", *more)
+    run = Run(tmp_path, raycluster.Cluster(), *more)
     struck, clusters = [], [run.cluster]
     run.begin()
     try:
