@@ -82,7 +82,8 @@ def _hours(plan: Plan, seconds: Mapping[str, float]) -> dict[str, float]:
         spec = plan.specs[id]
         return spec.ranks if spec.device == "cuda" else spec.ranks * spec.threads
 
-    slots = max(1, min(plan.slots, len(seconds)))
+    together = plan.study.resources.trials_per_job  # one after the other
+    slots = max(1, min(-(-plan.slots // together), len(seconds)))
     return {"hours_left": sum(seconds.values()) / slots / 3600,
             "device_hours": sum(devices(id) * each for id, each in seconds.items()) / 3600}  # fmt: skip
 

@@ -33,9 +33,9 @@ def examine(runs: Path, executor: str = LOCAL) -> dict[str, Any]:
     """Facts and findings; `ok` is False when a study can't run here, or can't be handed to the executor."""
     versions = machine.versions()
     missing = [name for name, version in versions.items() if not version]
-    torch = _torch() if not missing else {"error": f"not installed: {', '.join(missing)}"}
+    torch = _torch() if versions["torch"] else {"error": "not installed"}
     problems = [f"not installed: {', '.join(missing)}"] if missing else []
-    problems += [f"torch does not work: {torch['error']}"] if "error" in torch and not missing else []
+    problems += [f"torch does not work: {torch['error']}"] if "error" in torch and versions["torch"] else []
     if "error" not in torch and not torch["gloo"]:
         problems.append("this torch has no gloo: CPU trials on several ranks can't run")
     if sys.platform != "linux":

@@ -28,28 +28,25 @@ def gpus() -> tuple[str, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return tuple(device.strip() for device in visible.split(",") if device.strip() not in ("", "-1"))
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    try:
-        listing = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20, check=False)
-    except (subprocess.TimeoutExpired, OSError):
-        return ()  # a driver that does not answer is of no use to a worker either
-    found = [line for line in listing.stdout.splitlines() if line.startswith("GPU ")]
-    return tuple(map(str, range(len(found))))
+    return tuple(map(str, range(len(_asked_of_nvidia("index")))))
 
 
 def gpu_memory() -> int:
     """Bytes of the smallest CUDA device that nvidia-smi lists; 0 where it says nothing."""
+    return min((int(size) * 2**20 for size in _asked_of_nvidia("memory.total")), default=0)
+
+
+def _asked_of_nvidia(what: str) -> list[str]:
+    """A number for each device; none where there is no driver, or one that does not answer: of no use to a worker."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return 0
-    query = [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        return []
+    query = [tool, f"--query-gpu={what}", "--format=csv,noheader,nounits"]
     try:
         said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False).stdout
     except (subprocess.TimeoutExpired, OSError):
-        return 0
-    return min((int(line) * 2**20 for line in said.split() if line.isdigit()), default=0)
+        return []
+    return [line.strip() for line in said.splitlines() if line.strip().isdigit()]
 
 
 def beside(slots: int, devices: int) -> int:

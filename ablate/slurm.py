@@ -36,6 +36,9 @@ REQUEUES = 3  # of one job at its time limit, with nobody there; then it takes a
 LONGEST = 365 * 24 * 60  # minutes, where neither study nor partition says less
 # Reasons for which a job waits that pass by themselves.
 WAITING = ("", "None", "Priority", "Resources", "BeginTime", "Cleaning", "Dependency", "Reservation")
+# Of sbatch's refusals those that stay: no node, partition or account will ever do.
+NEVER = ("configuration is not available", "invalid partition", "invalid account", "invalid qos", "invalid generic resource",
+         "more processors requested", "node count specification invalid")  # fmt: skip
 ENDED_HERE = "its job was ended from here"
 
 
@@ -248,7 +251,8 @@ class SlurmExecutor:
 
     def _refused(self, gathered: list[tuple[SlurmHandle, Job]], error: Exception) -> None:
         """Ask again later if Slurm has taken others: it may be busy, or have enough of ours. Raises CannotLaunch."""
-        if not self._accepted:
+        never = any(words in last_line(error).lower() for words in NEVER)
+        if never or not self._accepted:
             raise CannotLaunch(f"executor slurm: sbatch refused the job: {last_line(error)}") from error
         log.warning("sbatch refused a job, asked again in %.0f s: %s", RETRY_SECONDS, last_line(error))
         self._gathered = [*gathered, *self._gathered]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 
 TIMEOUT = 60  # seconds for a command
 TOOLS = ("sbatch", "sinfo", "squeue", "scontrol", "scancel", "srun")
+UP = ("idle", "mix", "alloc", "comp", "plnd", "resv")  # states of nodes, as sinfo shortens them
 # What the last state of a job means for a trial that it left without an answer.
 PREEMPTED = {"TIMEOUT": "its job's time was up", "PREEMPTED": "its job was pre-empted", "DEADLINE": "a deadline passed"}
 MEMORY = {"OUT_OF_MEMORY": "its job used more memory than Slurm allows it"}
@@ -82,6 +85,27 @@ def time_limit(partition: str | None) -> int | None:
     found = next((one for one in map(_facts, shown.splitlines()) if partition or one.get("Default") == "YES"), {})
     limits = [minutes(found.get(key, "")) for key in ("DefaultTime", "MaxTime")]
     return next((limit for limit in limits if limit), None)
+
+
+def room(nodes: int, cpus: int, gpus: int, partition: str | None) -> int | None:
+    """Jobs of `nodes` nodes with so many CPUs and GPUs each that a partition (or the default one) holds at once.
+
+    As if nobody else used it, on the nodes that are up; None where Slurm does not say.
+    """
+    listing = _ask("sinfo", "--noheader", "--Node", "--format", "%c|%G|%t|%P")
+    if listing is None:
+        return None
+    rows = [line.strip().split("|") for line in listing.splitlines() if line.count("|") == 3]
+    own = [row for row in rows if (row[3].rstrip("*") == partition if partition else row[3].endswith("*"))]
+    each = [_parts(row, cpus, gpus) for row in own if row[2].startswith(UP)]
+    most = sum(each) // nodes
+    return next((jobs for jobs in range(most, 0, -1) if sum(min(here, jobs) for here in each) >= jobs * nodes), 0)
+
+
+def _parts(row: list[str], cpus: int, gpus: int) -> int:
+    """Parts of jobs that a node holds; of one job it holds one."""
+    there = sum(int(number) for number in re.findall(r"gpu(?::[^:,()]+)?:(\d+)", row[1]))
+    return min(int(row[0]) // cpus, there // gpus if gpus else sys.maxsize)
 
 
 def problems() -> list[str]:

@@ -30,12 +30,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import gpu_steps, gpu_trials
+from benchmarks import gpu_steps, gpu_trials, paired
 from benchmarks.gpu_steps import DRY, WAYS, Scale, textbook, training
 from benchmarks.paired import HEAD, Row, machine
 
 SAME = {"fp32": 1e-3, "bf16": 0.1}  # relative, of losses after a few updates; Adam carries rounding on
-OUT = Path(__file__).resolve().parents[1] / "docs/benchmarks/gpu.json"
+ROOT = Path(__file__).resolve().parents[1]
+OUT, PAGE = ROOT / "docs/benchmarks/gpu.json", ROOT / "docs/speed.md"
 LOSSES = ("loss_d", "loss_g", "loss_g_adv")
 
 Part = Callable[[torch.device, Scale], Iterator[Row]]
@@ -166,6 +167,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = asked.out or (Path("/dev/null") if asked.dry else OUT)
     only = {goal for goal in asked.only.split(",") if goal}
     failed = measure(device, scale, seconds=asked.seconds, only=only, out=out)
+    if out == OUT:
+        paired.insert(PAGE, OUT)
     print("", *failed, "dry: these figures show that they can be taken, no more" if asked.dry else out, sep="\n")
     return 1 if failed or set(scale.ways) != set(WAYS) else 0
 

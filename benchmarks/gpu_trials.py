@@ -19,6 +19,7 @@ import torch
 
 from benchmarks.gpu_steps import BANDS, Scale, at_full_speed, synchronise, tiles, training
 from benchmarks.paired import Row, ratios, take_turns
+from trainers.ways import PLAIN
 
 G2 = (1.3, 6.0)  # full size, 64 px
 G7, LONG = 1.0, 600.0  # per cent that a device stands idle between trials of so many seconds
@@ -111,7 +112,8 @@ def _run(root: Path, device: torch.device, scale: Scale, *, slots: int, ways: st
         tiny.trial_folder(root, replace(tiny.spec(of, seed=seed), device=device.type), str(seed), metrics=("mae",))
         for seed in range(1, scale.trials + 1)
     ]
-    with _environment(ABLATE_CUDA=ways, PYTHONPATH=str(Path(__file__).resolve().parents[1])):
+    here = (str(Path(__file__).resolve().parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    with _environment(ABLATE_CUDA=ways or PLAIN, PYTHONPATH=os.pathsep.join(filter(None, here))):
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[:1] if device.type == "cuda" else ()
         executor = LocalExecutor(slots, root / "log.txt", devices=visible)
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -159,8 +160,10 @@ class Batch:
         from trainers.elastic import launch
 
         place = submitit.JobEnvironment()
+        first = os.environ.get("SLURM_LAUNCH_NODE_IPADDR") or place.hostnames[0]  # names of nodes need not be names of hosts
         port = 20_000 + int(place.raw_job_id) % 20_000
-        return launch(job, nodes=self.nodes, meet=f"{place.hostnames[0]}:{port}", run=f"{self.name}-{_trial(job)}")
+        return launch(job, nodes=self.nodes, meet=f"{first}:{port}", run=f"{self.name}-{_trial(job)}",
+                      here=_address_towards(first), first=_node() == 0)  # fmt: skip
 
     def _term(self, *_: object) -> None:
         """A scheduler may send this to this process alone: ranks end with it."""
@@ -176,6 +179,17 @@ def _trial(job: Job) -> str:
 
 def _node() -> int:
     return int(os.environ.get("SLURM_NODEID", "0"))
+
+
+def _address_towards(host: str) -> str | None:
+    """This machine's address as `host` sees it; None where the name leads nowhere yet. Nothing is sent."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(host, 1, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind, protocol) as asked:
+            asked.connect(place)
+            return asked.getsockname()[0]
+    except OSError:
+        return None
 
 
 def _is_up(folder: TrialFolder, raised: str) -> bool:

@@ -2,10 +2,10 @@
 
     python -m benchmarks.scaling [--only driver,step] [--quick] [--out docs/benchmarks]
 
-driver: time and memory of the driver over the number of trials; slots: trials an hour over slots, and the driver's part
-of a core meanwhile; step: an update and a rank's memory over batch and tile. Points are kept in scaling.json with
-processor, versions and load, and drawn beside it; docs/speed.md shows both. `--quick` tries every part on small sizes
-and keeps nothing.
+driver: time and memory of the driver over the number of trials; nodes: both over the course of a study on a scripted
+cluster; slots: trials an hour over slots, and the driver's part of a core meanwhile; step: an update and a rank's
+memory over batch and tile. Points are kept in scaling.json with processor, versions and load, and drawn beside it;
+docs/speed.md shows both. `--quick` tries every part on small sizes and keeps nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import paired
-from benchmarks.scaling import driver, figures, slots, step
+from benchmarks.scaling import driver, figures, nodes, slots, step
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT, PAGE = ROOT / "docs/benchmarks", ROOT / "docs/speed.md"
@@ -39,6 +39,10 @@ def of_driver(quick: bool) -> Iterable[object]:
         yield from (driver.measure(size, projected=True) for size in sizes if size <= MOST_PROJECTED)
 
 
+def of_nodes(quick: bool) -> Iterable[object]:
+    yield from nodes.measure(*((40, 4) if quick else (nodes.TRIALS, nodes.NODES)))
+
+
 def of_slots(quick: bool) -> Iterable[object]:
     """Short trials, whose beginnings and ends weigh most, and longer ones."""
     if quick:
@@ -53,7 +57,9 @@ def of_step(quick: bool) -> Iterable[object]:
         yield from step.measure(tile, batches, width)
 
 
-PARTS: dict[str, Callable[[bool], Iterable[object]]] = {"driver": of_driver, "slots": of_slots, "step": of_step}
+PARTS: dict[str, Callable[[bool], Iterable[object]]] = {
+    "driver": of_driver, "nodes": of_nodes, "slots": of_slots, "step": of_step,
+}  # fmt: skip
 
 
 def run(names: Sequence[str], *, quick: bool, out: Path | None) -> None:

@@ -92,6 +92,33 @@ def _growth(found: Points) -> float:
     return 1e3 * (most["after"] - fewest["after"]) / (most["trials"] - fewest["trials"])
 
 
+# -- the driver over the course of a study on many nodes -------------------------------------------------------
+
+
+def _nodes(left: Axes, right: Axes, points: Points) -> None:
+    trials = [one["trials"] for one in points]
+    left.plot(trials, [one["milliseconds"] for one in points], "o-", color=BLUE, markersize=3.5)
+    right.plot(trials, [one["memory"] for one in points], "o-", color=BLUE, markersize=3.5)
+    left.set_ylabel("ms of the processor a trial")
+    right.set_ylabel("driver's memory, MB")
+    for axes in (left, right):
+        axes.set_xlabel("trials that have ended")
+        axes.set_ylim(bottom=0)
+
+
+def _nodes_said(points: Points) -> str:
+    half, last = len(points) // 2, points[-1]
+    first, second = (_median([one["milliseconds"] for one in part]) for part in (points[:half], points[half:]))
+    share = _median([one["share"] for one in points])
+    return (
+        f"One driver over a scripted cluster of {last['nodes']} nodes: {last['trials']:,} trials, {last['again']} of "
+        f"them taken up again after their node was lost or their job pre-empted, cost it {first:.2g} ms of the "
+        f"processor each in the first half and {second:.2g} in the second (medians), {share:.2g} % of a core by the "
+        f"cluster's clock (trials of a minute), and {points[0]['memory']:.0f} to {last['memory']:.0f} MB. A second "
+        f"driver, which took over half-way, found the jobs that ran in {last['came_back']:.2g} s of the processor."
+    )
+
+
 # -- slots ----------------------------------------------------------------------------------------------------
 
 
@@ -183,4 +210,5 @@ def _median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-PARTS = {"driver": (_driver, _driver_said), "slots": (_slots, _slots_said), "step": (_step, _step_said)}
+PARTS = {"driver": (_driver, _driver_said), "nodes": (_nodes, _nodes_said), "slots": (_slots, _slots_said),
+         "step": (_step, _step_said)}  # fmt: skip

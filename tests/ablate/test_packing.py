@@ -184,6 +184,18 @@ def test_the_memory_of_the_smallest_gpu_is_asked_of_its_tool(tmp_path, monkeypat
     assert machine.gpu_memory() == found
 
 
-def test_without_the_tool_there_is_no_memory_to_fill(monkeypatch, tmp_path):
+@pytest.mark.parametrize(("script", "found"), [
+    ("printf '0\\n1\\n'", ("0", "1")), ("exit 9", ()), ("echo 'No devices were found'", ()),
+])  # fmt: skip
+def test_the_gpus_are_asked_of_its_tool(tmp_path, monkeypatch, script, found):
+    tool(tmp_path, monkeypatch, f'case "$*" in *index*) {script};; esac')
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(machine, "_version", lambda distribution: "2.11.0")
+    assert machine.gpus() == found
+
+
+def test_without_the_tool_there_is_no_gpu_and_no_memory_to_fill(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert machine.gpu_memory() == 0
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(machine, "_version", lambda distribution: "2.11.0")
+    assert machine.gpu_memory() == 0 and machine.gpus() == ()

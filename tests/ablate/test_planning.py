@@ -148,6 +148,12 @@ def test_cost_is_trials_times_seconds_over_slots_with_an_interval(make, tmp_path
     assert 0.5 < found["low"] < 0.99 and 1.01 < found["high"] < 1.5
 
 
+def test_trials_of_one_job_take_their_time_one_after_the_other(make, tmp_path):
+    plan = make(sets=["resources={ranks: 2, executor: slurm, slots: 4, trials_per_job: 2}"])
+    pretend(plan, tmp_path, sd=0.1, seconds=36.0, seeds=[1, 2], spread=0.1)
+    assert facts(plan, tmp_path)["cost"]["hours_left"] == pytest.approx(5 * 36 / 2 / 3600, rel=0.02)
+
+
 def test_a_main_effect_is_found_at_a_smaller_size_than_an_arm_and_words_say_so(make, tmp_path):
     plan = make(FULL)
     found = facts(plan, tmp_path)

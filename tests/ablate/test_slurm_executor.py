@@ -13,14 +13,14 @@ from ablate.outcome import Next, settle
 from ablate.plan import make_plan
 from ablate.records import StudyFolder, TrialFolder
 from ablate.slurm import PATIENCE, RETRY_SECONDS, Shape, SlurmExecutor
-from ablate.slurmqueue import time_limit
+from ablate.slurmqueue import room, time_limit
 from ablate.study import load
 from tests.ablate import studies
 from trainers.batch import answer, claimant, current, requeued
 
 SCRIPTS = {
     "sbatch": """
-        [ -e refuses ] && { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }
+        [ -e refuses ] && { echo "sbatch: error: $(grep . refuses || echo QOSMaxSubmitJobPerUserLimit)" >&2; exit 1; }
         id=$(($(cat ids 2>/dev/null || echo 0) + 1)); echo $id > ids
         name=$(sed -n 's/^#SBATCH --job-name=//p' "$1"); nodes=$(sed -n 's/^#SBATCH --nodes=//p' "$1")
         echo "$id|PENDING|$name|None" >> queue; echo "$name $nodes" >> submitted
@@ -29,7 +29,7 @@ SCRIPTS = {
     "scancel": """echo "$@" >> scancelled; for id in "$@"; do sed -i "/^$id|/d" queue; done""",
     "scontrol": """
         case "$*" in *partition*) cat partition;; *) cat jobs 2>/dev/null || true;; esac""",
-    "sinfo": 'echo "test|up"',
+    "sinfo": """case "$*" in *%G*) [ -e silent ] && exit 1; cat nodes;; *) echo "test|up";; esac""",
     "srun": "true",
 }
 
@@ -100,6 +100,15 @@ def test_what_slurm_never_takes_is_said_and_what_it_takes_no_more_of_is_tried_ag
     assert waiting.poll() is None and len(cluster.lines("submitted")) == 1, "not at once"
     cluster.now += RETRY_SECONDS
     assert waiting.poll() is None and len(cluster.lines("submitted")) == 2 and executor.free() > 0
+
+
+@pytest.mark.parametrize("words", ["Requested node configuration is not available", "Invalid account specified"])
+def test_what_no_node_will_ever_do_is_said_at_once(cluster, trial, words):
+    executor = cluster.executor()
+    begin(executor, trial("references"), "references", ranks=1)
+    cluster.say("refuses", words)
+    with pytest.raises(CannotLaunch, match=f"sbatch refused the job: sbatch: error: {words}"):
+        begin(executor, trial("one")).poll()
 
 
 def test_a_trial_that_is_asked_to_stop_before_it_is_taken_never_comes_into_a_job(cluster, trial):
@@ -241,3 +250,19 @@ def test_this_machine_trains_nothing_while_jobs_of_the_study_live(cluster, trial
         check(plan, folder)
     executor.close()
     check(plan, folder)
+
+
+@pytest.mark.parametrize(("nodes", "cpus", "gpus", "partition", "fitting"), [
+    (1, 2, 0, None, 8 + 4), (1, 8, 0, None, 2 + 1), (1, 2, 1, None, 4), (1, 1, 3, None, 1), (2, 8, 0, None, 1),
+    (2, 2, 0, None, 4), (3, 1, 0, None, 0), (1, 4, 0, "big", 16), (1, 4, 0, "none", 0), (1, 32, 0, None, 0),
+])  # fmt: skip
+def test_the_room_of_a_partition_is_counted_node_by_node(cluster, nodes, cpus, gpus, partition, fitting):
+    """Nodes that are down count nothing; of one job a node holds one part."""
+    rows = ("16|gpu:h100:4(S:0-1)|idle|test*", "8|(null)|mix|test*", "64|(null)|down*|test*", "64|(null)|alloc|big")
+    cluster.say("nodes", "\n".join(rows))
+    assert room(nodes, cpus, gpus, partition) == fitting
+
+
+def test_a_controller_that_is_silent_says_nothing_of_room(cluster):
+    cluster.say("silent")
+    assert room(1, 1, 0, None) is None

@@ -59,7 +59,8 @@ def test_the_page_holds_the_table_of_what_is_kept(tmp_path):
     page = tmp_path / "speed.md"
     page.write_text(goals.PAGE.read_text())
     paired.insert(page, goals.OUT)
-    assert page.read_text() == goals.PAGE.read_text() and "| C2 |" in page.read_text()
+    paired.insert(page, goals.OUT.with_name("gpu.json"))
+    assert page.read_text() == goals.PAGE.read_text() and "| C2 |" in page.read_text() and "| G6 |" in page.read_text()
     (tmp_path / "other.md").write_text("no place\n")
     with pytest.raises(ValueError, match="no place for the table"):
         paired.insert(tmp_path / "other.md", goals.OUT)
@@ -68,7 +69,7 @@ def test_the_page_holds_the_table_of_what_is_kept(tmp_path):
 def test_a_goal_that_there_is_not_is_named(capsys):
     assert goals.main(["--only", "C1,C9"]) == 2 and goals.main(["--pairs", "0"]) == 2
     said = capsys.readouterr().err
-    assert "C9; there are C1, C2, C3, C5, C6, C7" in said and "--pairs: 0; at least 1" in said
+    assert "C9; there are C1, C2, C3, C5, C6, C7, C8" in said and "--pairs: 0; at least 1" in said
 
 
 def test_the_harness_runs_from_end_to_end(capsys, tmp_path):

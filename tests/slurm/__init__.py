@@ -16,7 +16,7 @@ NEEDED = ("munged", "slurmctld", "slurmd", "sbatch")
 
 
 @functools.cache
-def _why_not() -> str:
+def why_not() -> str:
     """Why there is none; empty once one answers. It is started once a machine, and left running."""
     if missing := [tool for tool in NEEDED if shutil.which(tool) is None]:
         return f"{', '.join(missing)} not installed (apt-get install slurm-wlm munge)"
@@ -24,12 +24,12 @@ def _why_not() -> str:
         return "starting Slurm's daemons needs root"
     folder = Path(tempfile.gettempdir()) / "ablate-test-slurm"
     os.environ.setdefault("SLURM_CONF", str(folder / "slurm.conf"))
-    command = ["flock", f"{folder}.lock", str(START), str(folder)]
+    command = ["flock", "--close", f"{folder}.lock", str(START), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     return "" if done.returncode == 0 else f"Slurm does not start here: {done.stderr.strip()}"
 
 
 def needed() -> None:
     """Skip the test where there can be no Slurm, and say why."""
-    if why := _why_not():
+    if why := why_not():
         pytest.skip(why)

@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
-# A real Slurm of one node on loopback, for tests: `tests/slurm/start.sh FOLDER` writes its configuration to FOLDER,
-# starts munged, slurmctld and slurmd, waits until the node takes jobs and leaves them running. With SLURM_CONF set, a
-# Slurm that answers there is left as it is. Needs root and the packages slurm-wlm and munge.
-# `kill $(cat FOLDER/*.pid)` ends it.
+# A real Slurm on loopback, for tests: `tests/slurm/start.sh FOLDER [NODES]` writes its configuration to FOLDER, starts
+# munged, slurmctld and a slurmd for each node (one, named as this host, or n1, n2, ...), waits until they take jobs and
+# leaves them running. With SLURM_CONF set, a Slurm that answers there is left as it is. Needs root and the packages
+# slurm-wlm and munge. `kill $(cat FOLDER/*.pid)` ends it; once more with FOLDER, what is missing is started again.
 set -euo pipefail
 
-folder=$(realpath -m "${1:?usage: start.sh FOLDER}")
+folder=$(realpath -m "${1:?usage: start.sh FOLDER [NODES]}")
+number=${2:-1}
 port=${SLURM_TEST_PORT:-16817}
 export SLURM_CONF=${SLURM_CONF:-$folder/slurm.conf}
 
-if sinfo --noheader >/dev/null 2>&1; then
+alive() { [[ -s $folder/$1.pid ]] && kill -0 "$(cat "$folder/$1.pid")" 2>/dev/null; }
+
+if [[ $number == 1 ]] && sinfo --noheader >/dev/null 2>&1; then
     echo "$SLURM_CONF"
     exit 0
 fi
@@ -24,24 +27,30 @@ for tool in munged slurmctld slurmd; do
     fi
 done
 
-mkdir -p "$folder/state" "$folder/spool"
-cores=$(($(nproc) * 2)) # two test files may each have a job of two ranks
+mkdir -p "$folder/state"
+cores=$(($(getconf _NPROCESSORS_ONLN) * 2 / number)) # nproc would heed OMP_NUM_THREADS
+[[ $cores -ge 4 ]] || cores=4                        # two test files may each have a job of two ranks
 memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
 host=$(hostname -s)
+nodes=$host
+if [[ $number != 1 ]]; then
+    nodes=$(seq --format n%g --separator , "$number")
+fi
+ports=$(seq --separator , $((port + 1)) $((port + number)))
 cat >"$folder/slurm.conf" <<END
 ClusterName=test
 SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=$port
-SlurmdPort=$((port + 1))
 AuthType=auth/munge
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation=$folder/state
-SlurmdSpoolDir=$folder/spool
+SlurmdSpoolDir=$folder/spool.%n
 SlurmctldPidFile=$folder/slurmctld.pid
-SlurmdPidFile=$folder/slurmd.pid
+SlurmdPidFile=$folder/slurmd.%n.pid
 SlurmctldLogFile=$folder/slurmctld.log
-SlurmdLogFile=$folder/slurmd.log
+SlurmdLogFile=$folder/slurmd.%n.log
+SlurmdTimeout=$((number == 1 ? 300 : 10))
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -56,9 +65,9 @@ KillWait=10
 MinJobAge=300
 PreemptMode=REQUEUE
 PreemptType=preempt/partition_prio
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$cores RealMemory=$memory State=UNKNOWN
-PartitionName=test Nodes=$host Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=1
-PartitionName=urgent Nodes=$host Default=NO MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=10
+NodeName=$nodes NodeHostname=$host NodeAddr=127.0.0.1 Port=$ports CPUs=$cores RealMemory=$memory State=UNKNOWN
+PartitionName=test Nodes=$nodes Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=1
+PartitionName=urgent Nodes=$nodes Default=NO MaxTime=INFINITE State=UP OverSubscribe=NO PriorityTier=10
 END
 
 if ! munge -n >/dev/null 2>&1; then
@@ -68,15 +77,17 @@ if ! munge -n >/dev/null 2>&1; then
     chmod 0400 /etc/munge/munge.key
     setsid runuser -u munge -- munged --force </dev/null >"$folder/munged.log" 2>&1
 fi
-setsid slurmctld -f "$folder/slurm.conf" </dev/null >>"$folder/slurmctld.log" 2>&1
-setsid slurmd -f "$folder/slurm.conf" </dev/null >>"$folder/slurmd.log" 2>&1
+alive slurmctld || setsid slurmctld -f "$folder/slurm.conf" </dev/null >>"$folder/slurmctld.log" 2>&1
+for node in ${nodes//,/ }; do
+    alive "slurmd.$node" || setsid slurmd -N "$node" -f "$folder/slurm.conf" </dev/null >>"$folder/slurmd.$node.log" 2>&1
+done
 
 for _ in $(seq 120); do
-    if [[ $(sinfo --noheader --partition test --format %t 2>/dev/null) == idle* ]]; then
+    if ! sinfo --noheader --Node --partition test --format %t 2>&1 | grep -qvE '^(idle|mix|alloc)$'; then
         echo "$SLURM_CONF"
         exit 0
     fi
     sleep 0.5
 done
-echo "start.sh: the node takes no jobs after 60 s; see $folder/*.log" >&2
+echo "start.sh: not every node takes jobs after 60 s; see $folder/*.log" >&2
 exit 1
