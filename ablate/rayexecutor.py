@@ -132,6 +132,8 @@ class RayExecutor:
 
     def close(self) -> None:
         """End what runs, all at once, and give everything back."""
+        if not self._connected:
+            return
         self.end([handle for handle in self._handles if handle.outcome is None])
         self._places.drop_all([*self._places.all])
 
