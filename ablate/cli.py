@@ -98,12 +98,13 @@ def plan(
     from ablate.measure import measure as measured
     from ablate.plan_words import describe
     from ablate.planning import document
+    from ablate.rayplan import filled
     from reports import foresight
 
     with plain_errors(), private():  # --measure prepares data
-        made = planned(study, runs, set)
+        made, cluster = filled(planned(study, runs, set))
         timings = measured(made, runs, say=partial(print, file=sys.stderr)) if measure else None
-        facts = document(made, runs, foresight, pilot=pilot, timings=timings)
+        facts = document(made, runs, foresight, pilot=pilot, timings=timings, cluster=cluster)
     if json:
         show_json(facts)
     else:
@@ -363,7 +364,7 @@ def schema() -> None:
 @app.command()
 def doctor(
     runs: Runs = RUNS, json: Json = False,
-    executor: Annotated[str, typer.Option(help="Where trials shall run: local or slurm.")] = "local",
+    executor: Annotated[str, typer.Option(help="Where trials shall run: local, slurm or ray.")] = "local",
 ) -> None:  # fmt: skip
     """Say what works on this machine."""
     from ablate.doctor import describe, examine

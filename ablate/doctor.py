@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ablate import doctor_stores, machine, slurmqueue, space
+from ablate import doctor_stores, machine, raydoctor, slurmqueue, space
 from ablate.events import CorruptStream
 from ablate.plan import make_plan
 from ablate.problems import StudyError
 from ablate.records import StudyFolder
-from ablate.resources import LOCAL, SLURM
+from ablate.resources import LOCAL, RAY, SLURM
 from ablate.searchplan import restored
 from ablate.stored import Damaged
 from ablate.study import load
@@ -45,12 +45,15 @@ def examine(runs: Path, executor: str = LOCAL) -> dict[str, Any]:
     problems += [] if writable else [f"the runs folder {runs.absolute()} is not writable"]
     problems += _too_little_space(runs)
     problems += slurmqueue.problems() if executor == SLURM else []
+    nodes, said = raydoctor.examine(runs) if executor == RAY else ([], [])
+    problems += said
     stores = doctor_stores.examine(runs)
     problems += [f"{store.name}: {store.problem}" for store in stores if store.problem]
     return {
         "ok": not problems, "problems": problems, "python": platform.python_version(), "platform": platform.platform(),
         "cores": machine.cores(), "versions": versions, "torch": torch,
         "runs": str(runs.absolute()), "free": space.free(runs), "stores": [asdict(store) for store in stores],
+        **({"nodes": nodes} if executor == RAY else {}),
     }  # fmt: skip
 
 
@@ -94,6 +97,7 @@ def describe(found: dict[str, Any]) -> str:
     devices = ", ".join(torch.get("devices", ())) or "none"
     lines = [f"Python {found['python']} on {found['platform']}, {found['cores']} cores", f"CUDA devices: {devices}"]
     lines += [f"  {name} {version or 'missing'}" for name, version in found["versions"].items()]
+    lines += raydoctor.describe(found.get("nodes", []))
     lines.append(f"free on the disk of {found['runs']}: {space.in_bytes(found['free'])}")
     lines += [doctor_stores.describe(doctor_stores.Store(**store)) for store in found["stores"]]
     lines.append("all is well: studies can run here" if found["ok"] else "")

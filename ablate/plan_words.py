@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from ablate import machine, searchplan, space
+from ablate import machine, rayplan, searchplan, space
 from ablate.plan import Plan, PlannedArm
 from ablate.resources import LOCAL
 
@@ -19,9 +19,11 @@ HELD = "\u00a0"  # a space at which no line breaks
 ROMAN = {3: "III", 4: "IV", 5: "V", 6: "VI", 7: "VII", 8: "VIII"}
 
 
-def _where(plan: Plan) -> str:
-    """What `slots: auto` fills, and how a scheduler is asked."""
+def _where(plan: Plan, cluster: Mapping[str, Any] | None) -> str:
+    """What `slots: auto` fills, and how a scheduler is asked; `cluster` is what Ray has said."""
     asked = plan.study.resources
+    if cluster:
+        return rayplan.describe(cluster)
     if asked.executor == LOCAL:
         return f" (auto, of {machine.room(plan.device)})" if asked.slots == "auto" else ""
     jobs = -(-plan.slots // asked.trials_per_job)
@@ -39,7 +41,7 @@ def describe(plan: Plan, facts: Mapping[str, Any]) -> str:
     *fewer, most = resources["ranks"]
     ranks = " or ".join([*map(str, fewer), _count(most, "rank")])
     lines.append(f"equal for all arms: {_budget(plan)}")
-    side_by_side = f"{_count(resources['slots'], 'trial')} at a time{_where(plan)}"
+    side_by_side = f"{_count(resources['slots'], 'trial')} at a time{_where(plan, resources.get('cluster'))}"
     lines.append(f"on {resources['device']}: {ranks} a trial, {side_by_side}")
     on_gpus = asked.executor == LOCAL and plan.device == "cuda"
     if on_gpus and (each := machine.beside(plan.slots, len(machine.gpus()))) > 1:

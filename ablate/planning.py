@@ -26,9 +26,9 @@ MAX_PAIRED = 60  # arms of which all pairs are compared
 
 def document(
     plan: Plan, runs: Path, foresight: ModuleType, *, pilot: str | None = None,
-    timings: Mapping[str, Timing] | None = None,
+    timings: Mapping[str, Timing] | None = None, cluster: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The plan as `--json` prints it. `foresight` is `reports.foresight`.
+    """The plan as `--json` prints it. `foresight` is `reports.foresight`, `cluster` what `rayplan.filled` was told.
 
     Raises StudyError for a pilot that says nothing.
     """
@@ -47,7 +47,7 @@ def document(
         "cost": cost(whole, runs, foresight, timings),
         "disk": need(plan, runs).to_json(),
         "resources": {"device": plan.device, "ranks": sorted({arm.resolved.ranks for arm in plan.arms}),
-                      "slots": plan.slots},
+                      "slots": plan.slots, **({"cluster": dict(cluster)} if cluster else {})},
         "warnings": list(plan.warnings),
     }  # fmt: skip
 

@@ -275,6 +275,11 @@ class StudyFolder:
         return self.root / "slurm"
 
     @property
+    def ray(self) -> Path:
+        """Which actors of Ray's may run which trials, on which cluster, and what their launchers said."""
+        return self.root / "ray"
+
+    @property
     def mlflow(self) -> Path:
         return self.runs / "mlflow.db"
 

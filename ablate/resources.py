@@ -8,8 +8,12 @@ from typing import Annotated, Literal
 
 from trainers.options import Bounds, Count, options
 
-EXECUTORS = LOCAL, SLURM = ("local", "slurm")
+EXECUTORS = LOCAL, SLURM, RAY = ("local", "slurm", "ray")
 MOST_JOBS = 100  # trials that `slots: auto` hands to a scheduler at a time: queues are shared
+# Options that are not every executor's, and whose they are.
+ON_NODES = dict.fromkeys(("nodes", "gpus_per_node", "cpus_per_task"), (SLURM, RAY))
+OF = {**ON_NODES, **dict.fromkeys(("partition", "time", "account", "setup", "trials_per_job"), (SLURM,)),
+      "address": (RAY,)}  # fmt: skip
 
 
 @options
@@ -20,10 +24,13 @@ class Resources:
     in equal parts. `time` (minutes, or [days-]hours:minutes:seconds) is a job's limit, `setup` are shell lines before
     it. What is not said is left to the cluster.
 
+    With executor `ray` a trial is a placement group of `nodes` bundles on the cluster at `address`, each with
+    `cpus_per_task` CPUs and `gpus_per_node` GPUs; Ray lays them onto one node where they fit, else onto several.
+
     With `share`, a first part of training that trials have in common is trained once; their numbers are the same.
     """
 
-    executor: Literal["local", "slurm"] = "local"
+    executor: Literal["local", "slurm", "ray"] = "local"
     ranks: Annotated[int, Bounds(low=1, high=1024)] = 1
     slots: Literal["auto"] | Count = "auto"
     threads: Annotated[int, Bounds(low=1, high=1024)] = 1
@@ -37,6 +44,7 @@ class Resources:
     account: str | None = None
     setup: tuple[str, ...] = ()
     trials_per_job: Count = 1
+    address: str | None = None
 
     @property
     def minutes(self) -> int | None:
@@ -51,11 +59,11 @@ class Resources:
 
     def refusals(self) -> Iterator[tuple[str, str]]:
         """Option and sentence for what can't be, as far as one option alone does not say it."""
-        if self.executor == LOCAL:
-            own = {"executor", "ranks", "slots", "threads", "device", "share"}
-            for one in fields(self):
-                if one.name not in own and getattr(self, one.name) != one.default:
-                    yield one.name, "is for executor slurm; take it away, or say executor: slurm"
+        for one in fields(self):
+            owners = OF.get(one.name, EXECUTORS)
+            if self.executor not in owners and getattr(self, one.name) != one.default:
+                said = " or ".join(owners)
+                yield one.name, f"is for executor {said}; take it away, or say executor: {said}"
         try:
             self.minutes  # noqa: B018
         except ValueError as error:

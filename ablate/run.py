@@ -142,7 +142,7 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
                                     sleep=executor.wait)  # fmt: skip
                     results, plan = driver.run(), driver.plan
                 interrupt.patient = True  # what is left takes seconds
-                if interrupt.ends(executor.outlives):
+                if interrupt.ends(executor.outlives) or not driver.running:
                     executor.close()
                 if driver.ran or not folder.provenance.exists():
                     write_provenance(plan, folder, results, began=began, ended=clock())

@@ -1,8 +1,8 @@
 """Long-lived launcher: keeps a forkserver with torch loaded, and ranks from it for job after job (`trainers.pool`).
 
 A fresh interpreter that imports torch costs seconds per trial; forking one that has it costs milliseconds. One
-launcher runs one job at a time and never loads torch itself. It speaks JSON lines: a job on stdin, its outcome on
-stdout. SIGTERM ends its ranks, then itself.
+launcher runs one job at a time and never loads torch itself, but for jobs on several machines. It speaks JSON lines:
+a job on stdin, its outcome on stdout. SIGTERM ends its ranks, then itself.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import pkgutil
 import select
 import signal
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ablate.records import TrialFolder
 from trainers import stopped
@@ -48,7 +49,10 @@ def serve() -> None:
     _say(replies, {"ready": os.getpid()})
     try:
         for line in sys.stdin:
-            _say(replies, launch(Job(**json.loads(line)), pool))
+            asked = json.loads(line)
+            meeting = asked.pop("meeting", None)
+            job = Job(**asked)
+            _say(replies, launch_part(job, meeting) if meeting else launch(job, pool))
     finally:
         pool.close()
 
@@ -81,6 +85,16 @@ def launch(job: Job, pool: Pool) -> dict:
     """
     with stopped.ended(TrialFolder(Path(job.folder)).log, limit=Limits.from_environment().step):
         return {"failures": {str(rank): code for rank, code in pool.run(job).items()}}
+
+
+def launch_part(job: Job, meeting: Mapping[str, Any]) -> dict:
+    """As `launch`, this machine's part of a job on several; `meeting` is for `trainers.elastic.launch`."""
+    from trainers import elastic
+
+    with stopped.ended(TrialFolder(Path(job.folder)).log, limit=Limits.from_environment().step):
+        failures = elastic.launch(job, **meeting, start_method="forkserver")
+    signal.signal(signal.SIGTERM, _leave)  # torch's agent has put its own in place
+    return {"failures": {str(rank): code for rank, code in failures.items()}}
 
 
 def _leave(*_: object) -> None:

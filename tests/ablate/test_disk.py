@@ -122,6 +122,7 @@ ALLOWED = {
     "ablate/disk.py": "the helper itself",
     "ablate/sqlite.py": "databases are made whole by a rename of their own",
     "ablate/executor.py": "driver.log: appended text that nothing parses",
+    "ablate/rayslot.py": "logs of launchers: appended text that nothing parses",
     "ablate/lock.py": "a lock file without content",
     "trainers/launcher.py": "a pipe to the driver",
     "trainers/prepare.py": "lock files, and the rename of a whole folder",
@@ -165,6 +166,7 @@ GROWING = {
     "ablate/events.py": "a trial's stream: every length reads as its whole lines (test_events.py)",
     "ablate/lock.py": "who holds a study: every length counts as somebody (test_lock.py); a lock without content",
     "ablate/executor.py": "prose that nothing parses", "ablate/logs.py": "prose", "trainers/entry.py": "prose",
+    "ablate/rayslot.py": "prose that nothing parses",
 }  # fmt: skip
 
 

@@ -13,14 +13,14 @@ import pytest
 from ablate.artifacts import problems
 from ablate.executor import Executor, Handle, LocalExecutor, Outcome
 from ablate.outcome import Next, clear, finished, settle
+from ablate.rayexecutor import RayExecutor
 from ablate.records import TrialFolder
 from ablate.slurm import SlurmExecutor
-from tests import processes, slurm
+from tests import processes, raycluster, slurm
 from tests.trainers import jobs
 from trainers.checkpoint import Checkpoints
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
 
 
 def on_slurm(root: Path) -> Executor:
@@ -28,10 +28,15 @@ def on_slurm(root: Path) -> Executor:
     return SlurmExecutor(root / "slurm", 2)
 
 
+def on_ray(root: Path) -> Executor:
+    return RayExecutor(root / "study" / "ray", 2, address=raycluster.needed().address)
+
+
 # Name -> an executor with two slots that may write below a folder.
 EXECUTORS: dict[str, Callable[[Path], Executor]] = {
     "local": lambda root: LocalExecutor(2, root / "driver.log"),
     "slurm": on_slurm,
+    "ray": on_ray,
 }
 SIZE = {"steps": 40, "every": 10, "ranks": 2}  # long enough to be interrupted
 PATIENCE = 240  # seconds for anything to happen

@@ -9,15 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from ablate.executor import CannotLaunch
 from ablate.outcome import Next, settle
 from ablate.plan import make_plan
 from ablate.problems import StudyError
+from ablate.raycluster import Node, connect, side_by_side
+from ablate.rayexecutor import Shape as RayShape
+from ablate.rayslot import Need
 from ablate.records import TrialFolder
 from ablate.resources import MOST_JOBS, minutes
 from ablate.slurm import Shape
 from ablate.slurmqueue import LOST, MEMORY, PREEMPTED, ending
 from ablate.study import load
 from tests.ablate import studies
+from trainers.pool import Job
 
 OF_SLURM = {"partition": "gpu", "nodes": 2, "gpus_per_node": 1, "cpus_per_task": 4, "time": 60, "account": "me",
             "setup": ["module load cuda"], "trials_per_job": 3}  # fmt: skip
@@ -35,6 +40,42 @@ def test_what_is_slurms_needs_slurm(tmp_path, option):
     with pytest.raises(StudyError, match=rf"resources\.{option}.*executor: slurm"):
         load(asked(tmp_path, **{option: OF_SLURM[option]}))
     assert load(asked(tmp_path, executor="slurm", **{option: OF_SLURM[option]}))
+
+
+OF_RAY = {"nodes": 2, "gpus_per_node": 1, "cpus_per_task": 4, "address": "head:6379"}
+
+
+@pytest.mark.parametrize("option", OF_RAY)
+def test_what_is_rays_needs_ray(tmp_path, option):
+    with pytest.raises(StudyError, match=rf"resources\.{option}.*executor: .*ray"):
+        load(asked(tmp_path, **{option: OF_RAY[option]}))
+    assert load(asked(tmp_path, executor="ray", **{option: OF_RAY[option]}))
+
+
+@pytest.mark.parametrize("option", sorted({*OF_SLURM} - {*OF_RAY}))
+def test_what_is_slurms_alone_is_not_rays(tmp_path, option):
+    with pytest.raises(StudyError, match=rf"resources\.{option}: is for executor slurm; take it away"):
+        load(asked(tmp_path, executor="ray", **{option: OF_SLURM[option]}))
+
+
+@pytest.mark.parametrize(("stated", "kind", "ranks", "need"), [
+    ({}, "run", 2, Need(1, 2, 0)),
+    ({"threads": 3}, "run", 2, Need(1, 6, 0)),
+    ({"nodes": 2, "gpus_per_node": 1}, "run", 2, Need(2, 1, 1)),
+    ({"cpus_per_task": 8, "gpus_per_node": 2}, "run", 2, Need(1, 8, 2)),
+    ({"nodes": 2, "gpus_per_node": 1}, "references", 1, Need(1, 1, 0)),
+])  # fmt: skip
+def test_what_a_trial_asks_ray_for(tmp_path, stated, kind, ranks, need):
+    resources = load(asked(tmp_path, executor="ray", **stated)).resources
+    assert RayShape.of(resources).need(Job(kind, "", ranks, resources.threads)) == need
+
+
+@pytest.mark.parametrize(("need", "room"), [
+    (Need(1, 2, 0), 6), (Need(1, 4, 0), 3), (Need(2, 4, 0), 1), (Need(1, 1, 1), 4), (Need(2, 1, 2), 1),
+    (Need(1, 16, 0), 0), (Need(1, 1, 8), 0), (Need(4, 4, 0), 0),
+])  # fmt: skip
+def test_the_room_of_a_cluster_is_counted_node_by_node(need, room):
+    assert side_by_side(need, [Node("a", "a", 8, 4), Node("b", "b", 5, 0), Node("head", "head", 0, 0)]) == room
 
 
 def test_slurms_options_are_all_in_the_shape_of_a_job(tmp_path):
@@ -92,3 +133,20 @@ def test_without_slurm_a_study_says_what_is_missing(tmp_path):
     path = asked(tmp_path, executor="slurm")
     done = studies.ablate("run", path, cwd=tmp_path, more={"PATH": ""})
     assert done.returncode == 4 and "sbatch" in done.stderr + done.stdout and "Traceback" not in done.stderr
+
+
+def test_rays_client_is_no_way_to_a_cluster():
+    pytest.importorskip("ray")
+    with pytest.raises(CannotLaunch, match="expected the head's own HOST:PORT"):
+        connect("ray://head:10001")
+
+
+def test_without_a_cluster_a_study_says_so_and_is_planned_all_the_same(tmp_path):
+    pytest.importorskip("ray")
+    path = asked(tmp_path, executor="ray", address="127.0.0.1:1")
+    done = studies.ablate("run", path, cwd=tmp_path)
+    assert done.returncode == 4 and "nothing answers at 127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr
+    planned = studies.ablate("plan", path, cwd=tmp_path)
+    assert planned.returncode == 0 and "each a placement group of 2 CPUs" in planned.stdout
+    found = studies.ablate("doctor", "--executor", "ray", cwd=tmp_path, more={"RAY_ADDRESS": "127.0.0.1:1"})
+    assert found.returncode == 4 and "RAY_ADDRESS" in found.stdout, found.stdout + found.stderr

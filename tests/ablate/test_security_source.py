@@ -18,6 +18,7 @@ NETWORK = {
     "ablate/doctor_stores.py": "the version of a tracking server that a person named",
     "trainers/weights.py": "published weights, on request, by their hash",
     "trainers/batch.py": "this node's address, as another of its job sees it",
+    "ablate/raycluster.py": "whether a cluster's head is there", "ablate/rayslot.py": "a port for ranks to meet",
     "trainers/pool.py": "a port on 127.0.0.1", "trainers/resident.py": "the type of what listens there",
 }  # fmt: skip
 # Nobody passes the environment on but to a process of ours; each reads a name, or sets one.
@@ -25,6 +26,8 @@ ENVIRONMENT = {
     "ablate/executor.py", "ablate/failpoints.py", "ablate/machine.py", "ablate/mlflow_store.py",
     "ablate/optuna_storage.py", "ablate/doctor_stores.py",
     "ablate/readers/sources.py", "ablate/start.py", "trainers/entry.py",
+    "ablate/raycluster.py", "ablate/rayplaces.py", "ablate/rayslot.py",
+    "ablate/readers/experiment.py", "ablate/readers/sources.py", "ablate/start.py", "trainers/entry.py",
     "trainers/batch.py", "trainers/elastic.py", "trainers/lastwords.py", "trainers/pool.py", "trainers/pristine.py",
     "trainers/ranks.py", "trainers/resident.py", "trainers/watchdog.py", "trainers/ways.py", "trainers/weightfiles.py",
 }  # fmt: skip
