@@ -96,9 +96,8 @@ def plan(
 ) -> None:  # fmt: skip
     """Show arms, trials, what the study could detect and what it costs, before anything runs."""
     from ablate.measure import measure as measured
-    from ablate.plan_words import describe
+    from ablate.plan_words import describe, filled
     from ablate.planning import document
-    from ablate.rayplan import filled
     from reports import foresight
 
     with plain_errors(), private():  # --measure prepares data

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from ablate import machine, rayplan, searchplan, space
+from ablate import machine, rayplan, searchplan, slurmplan, space
 from ablate.plan import Plan, PlannedArm
-from ablate.resources import LOCAL
+from ablate.resources import LOCAL, RAY, SLURM
 
 EXPLORATORY_BELOW = 5  # seeds
 EFFECTS_SHOWN = 12
@@ -20,17 +20,18 @@ ROMAN = {3: "III", 4: "IV", 5: "V", 6: "VI", 7: "VII", 8: "VIII"}
 
 
 def _where(plan: Plan, cluster: Mapping[str, Any] | None) -> str:
-    """What `slots: auto` fills, and how a scheduler is asked; `cluster` is what Ray has said."""
+    """What `slots: auto` fills, and how a scheduler is asked; `cluster` is what that has said."""
     asked = plan.study.resources
     if cluster:
-        return rayplan.describe(cluster)
-    if asked.executor == LOCAL:
-        return f" (auto, of {machine.room(plan.device)})" if asked.slots == "auto" else ""
-    jobs = -(-plan.slots // asked.trials_per_job)
-    share = f" of {asked.trials_per_job} trials" if asked.trials_per_job > 1 else ""
-    nodes = f" on {_count(asked.nodes, 'node')} each" if asked.nodes > 1 else ""
-    place = f" in partition {asked.partition}" if asked.partition else ""
-    return f", as {_count(jobs, 'job')}{share} of {asked.executor}{nodes}{place}; the time below has room for all"
+        return (rayplan if asked.executor == RAY else slurmplan).describe(cluster)
+    return f" (auto, of {machine.room(plan.device)})" if asked.slots == "auto" else ""
+
+
+def filled(plan: Plan) -> tuple[Plan, dict[str, Any] | None]:
+    """The plan with no more slots than a scheduler's nodes have room for, and what that was asked and said."""
+    if plan.study.resources.executor == SLURM:
+        return slurmplan.filled(plan)
+    return rayplan.filled(plan)
 
 
 def describe(plan: Plan, facts: Mapping[str, Any]) -> str:

@@ -28,7 +28,7 @@ def document(
     plan: Plan, runs: Path, foresight: ModuleType, *, pilot: str | None = None,
     timings: Mapping[str, Timing] | None = None, cluster: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The plan as `--json` prints it. `foresight` is `reports.foresight`, `cluster` what `rayplan.filled` was told.
+    """The plan as `--json` prints it. `foresight` is `reports.foresight`, `cluster` what a scheduler said.
 
     Raises StudyError for a pilot that says nothing.
     """

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from ablate import slurmplan
 from ablate.executor import CannotLaunch, Outcome
 from ablate.executors import check
 from ablate.outcome import Next, settle
 from ablate.plan import make_plan
+from ablate.plan_words import filled
 from ablate.records import StudyFolder, TrialFolder
 from ablate.slurm import PATIENCE, RETRY_SECONDS, Shape, SlurmExecutor
 from ablate.slurmqueue import room, time_limit
@@ -266,3 +268,18 @@ def test_the_room_of_a_partition_is_counted_node_by_node(cluster, nodes, cpus, g
 def test_a_controller_that_is_silent_says_nothing_of_room(cluster):
     cluster.say("silent")
     assert room(1, 1, 0, None) is None
+
+
+@pytest.mark.parametrize(("rows", "slots", "said"), [
+    ("2|(null)|idle|test*\n4|(null)|mix|test*", 3,
+     ", as 4 jobs of slurm, each of 2 CPUs; its default partition holds 3 at once if nobody else uses it"),
+    ("1|(null)|idle|test*", 4,
+     ", as 4 jobs of slurm, each of 2 CPUs; its default partition has no node of that size up: it would be refused,"
+     " or wait"),
+    ("", 4, ", as 4 jobs of slurm, each of 2 CPUs; Slurm does not answer here: the time below has room for all"),
+])  # fmt: skip
+def test_a_plan_says_how_a_partition_is_filled(cluster, tmp_path, rows, slots, said):
+    cluster.say("nodes" if rows else "silent", rows)
+    on_slurm = studies.STUDY.replace("resources: {ranks: 2}", "resources: {ranks: 2, executor: slurm}")
+    plan, facts = filled(make_plan(load(studies.write(tmp_path, on_slurm))))
+    assert (plan.slots, slurmplan.describe(facts)) == (slots, said)
