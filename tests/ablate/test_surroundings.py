@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_written_ends_the_run_and_once_it_can_the_result
 
 
 @pytest.mark.parametrize("name", ["tiny/optuna.db", "mlflow.db"])
-def test_a_damaged_database_is_named_before_anything_starts_and_can_be_made_anew(whole, tmp_path, name):
+def test_a_damaged_database_is_named_before_anything_starts(whole, tmp_path, name):
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     database = tmp_path / "runs" / name
     data = bytearray(database.read_bytes())
