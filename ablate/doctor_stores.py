@@ -15,7 +15,7 @@ from ablate.mlflow_store import client_of, unknown_store
 from ablate.problems import StudyError, redacted
 from ablate.readers.sqlitefile import are_mlflows, are_optunas
 from ablate.records import StudyFolder
-from ablate.sync import stated
+from ablate.stored import stated
 
 OPTUNA, MLFLOW = "Optuna's storage", "MLflow"
 TRACKING = "MLFLOW_TRACKING_URI"
@@ -87,6 +87,7 @@ def _mlflow(store: Store, uri: str) -> Store:
         return _on_postgresql(store, uri, lambda tables: "" if are_mlflows(tables) or not are_optunas(tables)
                               else "the database holds Optuna's tables; MLflow needs one of its own")  # fmt: skip
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         client = client_of(uri)
@@ -94,7 +95,7 @@ def _mlflow(store: Store, uri: str) -> Store:
         began = time.monotonic()
         client.search_experiments(max_results=1)
         taken = 1000 * (time.monotonic() - began)
-    except (MlflowException, OSError) as error:  # requests' errors are OSErrors
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:  # requests' errors are OSErrors
         said = (str(error).splitlines() or [type(error).__name__])[0]
         return replace(store, problem=f"{store.place} does not answer: {redacted(said, uri)[:300]}")
     return replace(store, version=_server_version(uri), milliseconds=taken)

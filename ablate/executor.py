@@ -77,6 +77,9 @@ class Executor(Protocol):
     def wait(self, seconds: float) -> None:
         """Sleep until a job may have ended, that long at most."""
 
+    def leave(self) -> None:
+        """The driver goes and jobs go on, where they outlive it; what has not begun need not be kept for them."""
+
     def close(self) -> None:
         """End everything that was started."""
 

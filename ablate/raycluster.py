@@ -59,6 +59,7 @@ def connect(place: str) -> None:
         raise CannotLaunch(f"executor ray: nothing answers at {place}")
     # Nothing calls out, and no folder is sent to the cluster: the nodes have their own environment.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # each takes most of a minute, where no head answers
     import ray
 
     if ray.is_initialized():
@@ -113,10 +114,12 @@ def side_by_side(need: Need, there: Iterable[Node]) -> int:
     return sum(node.holds(need) for node in there) // need.nodes
 
 
-def grows_to(need: Need) -> bool:
-    """Whether an autoscaler may start nodes that hold the need."""
+def grows_to(need: Need, there: Iterable[Node]) -> bool:
+    """Whether an autoscaler may start nodes that hold the need; of one that has started none yet nobody knows."""
     from ray._private.state import state
 
+    if not any(node.cpus for node in there):
+        return True
     config = state.get_cluster_config()
     groups = [Node("", one.name, one.resources.get("CPU", 0), one.resources.get("GPU", 0)).holds(need) * most
               for one in (config.node_group_configs if config else ())

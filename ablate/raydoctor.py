@@ -111,7 +111,7 @@ def _wrong(found: list[Seen], runs: Path) -> Iterator[str]:
 def _too_small(there: list[Node], runs: Path) -> Iterator[str]:
     """Studies under `runs` that ask the cluster for more than it has."""
     if not any(node.cpus for node in there):
-        yield "no node has a CPU to give"
+        yield "no node has a CPU to give, yet: trials would wait until one joins"
     for path in sorted(runs.glob("*/study.yaml")):
         try:
             plan = make_plan(load(path, runs=runs))
@@ -119,7 +119,7 @@ def _too_small(there: list[Node], runs: Path) -> Iterator[str]:
             continue  # the commands that read it say what is wrong
         if plan.study.resources.executor == RAY:
             need = need_of(plan)
-            if not raycluster.side_by_side(need, there) and not raycluster.grows_to(need):
+            if not raycluster.side_by_side(need, there) and not raycluster.grows_to(need, there):
                 yield f"{plan.study.name}: a trial asks for {need}; the cluster has {raycluster.largest(there)}"
 
 

@@ -130,6 +130,11 @@ class RayExecutor:
     def wait(self, seconds: float) -> None:
         self._places.wait(seconds) if self._connected else time.sleep(seconds)
 
+    def leave(self) -> None:
+        """Give back the actors that wait for a node: nobody would hand them a trial."""
+        if self._connected:
+            self._places.drop_all([place for place in self._places.all if place.ready is not None])
+
     def close(self) -> None:
         """End what runs, all at once, and give everything back."""
         if not self._connected:
@@ -174,7 +179,7 @@ class RayExecutor:
     def _see_ended(self, *, again: bool = True) -> None:
         """Settle what Ray has an answer for. What never began waits `again`."""
         import ray
-        from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+        from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayError
 
         following = {handle.place: handle for handle in self._handles if handle.place}
         for place in self._places.done("ended"):
@@ -184,7 +189,7 @@ class RayExecutor:
             except ActorUnavailableError:  # it lives, as far as Ray knows
                 place.follow()
                 continue
-            except RayActorError as error:
+            except (RayActorError, OutOfMemoryError) as error:
                 self._places.all.remove(place)
                 if handle and again and not place.taken_on():  # as of an actor that left since it had nothing to do
                     handle.place = None

@@ -22,8 +22,10 @@ KEPT_SECONDS = IDLE_SECONDS / 2  # that one without work is kept here; later it 
 WAIT_SECONDS = 30.0  # until it is said that trials wait for a node
 GONE_SECONDS = 40.0  # for the cluster's head to come back; after 60 Ray ends the process that asks for it
 LOOK_SECONDS = 5.0  # between looks at the head
-FAILURES = 3  # actors in a row that died before they were ready
-PASSED_ON = ("ABLATE_FAILPOINTS", "ABLATE_FAILPOINTS_ONCE", "ABLATE_LIMITS", "ABLATE_WORKERS")  # to ranks
+FAILURES = 3  # turns in which actors died before they were ready, until one has been
+# To ranks: Ray's processes have the environment in which their node was started.
+PASSED_ON = ("ABLATE_CUDA", "ABLATE_FAILPOINTS", "ABLATE_FAILPOINTS_ONCE", "ABLATE_LIMITS", "ABLATE_WEIGHTS",
+             "ABLATE_WORKERS", "TORCH_HOME")  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -78,7 +80,7 @@ class Places:
         self._space = raycluster.namespace(folder)
         self._fitting: set[Need] = set()  # what the cluster can hold, or could once
         self._told: set[Need] = set()  # of which it was said that trials wait for it
-        self._failures = 0
+        self._failures, self._worked = 0, False  # whether an actor has ever been ready
         self._looked = self._answered = clock()
         self._there, self._head = True, ""
 
@@ -115,22 +117,26 @@ class Places:
             time.sleep(seconds)
 
     def see_ready(self) -> None:
-        """Raises CannotLaunch where actors die before they are."""
+        """Raises CannotLaunch where actors die before they are; one that waits on a node which is lost dies too."""
         import ray
         from ray.exceptions import RayError
 
+        dead = None
         for place in self.done("ready"):
             try:
                 ray.get(place.ready)
             except RayError as error:
                 self.drop(place)
-                self._failures += 1
                 log.warning("an actor died before it was ready: %s", cause(error))
-                if getattr(error, "actor_init_failed", False) or self._failures >= FAILURES:
+                if getattr(error, "actor_init_failed", False):
                     raise CannotLaunch(f"executor ray: no trial can start on a node: {cause(error)}") from error
+                dead = error
                 continue
-            place.ready, place.since, self._failures = None, self.clock(), 0
+            place.ready, place.since, self._worked = None, self.clock(), True
             self._told.discard(place.need)
+        self._failures += dead is not None
+        if dead and not self._worked and self._failures >= FAILURES:
+            raise CannotLaunch(f"executor ray: no trial can start on a node: {cause(dead)}") from dead
 
     def idle_for(self, need: Need) -> Place | None:
         """One that has what is needed, and will not leave just now."""
@@ -209,7 +215,7 @@ class Places:
         if need in self._fitting:
             return
         there = raycluster.nodes()
-        if not raycluster.side_by_side(need, there) and not raycluster.grows_to(need):
+        if not raycluster.side_by_side(need, there) and not raycluster.grows_to(need, there):
             found = raycluster.largest(there)
             raise CannotLaunch(f"executor ray: a trial asks for {need}; the cluster has {found}")
         self._fitting.add(need)

@@ -25,7 +25,7 @@ def filled(plan: Plan) -> tuple[Plan, dict[str, Any] | None]:
     except CannotLaunch as error:
         return plan, facts | {"why": str(error)}
     there = raycluster.nodes()
-    room, grows = raycluster.side_by_side(need, there), raycluster.grows_to(need)
+    room, grows = raycluster.side_by_side(need, there), raycluster.grows_to(need, there)
     facts |= {"nodes": raycluster.largest(there), "side_by_side": room, "grows": grows}
     return replace(plan, slots=max(1, min(plan.slots, room))) if not grows else plan, facts
 

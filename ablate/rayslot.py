@@ -146,7 +146,7 @@ class Team:
     def run(self, job: Mapping[str, Any], wanted: Callable[[], bool], held: Claim) -> Outcome:
         """As Part.run; each member looks at the claim too. A team that has lost a part is of no use any more."""
         import ray
-        from ray.exceptions import RayActorError
+        from ray.exceptions import OutOfMemoryError, RayActorError
 
         failures, end = {}, None
         try:
@@ -162,7 +162,7 @@ class Team:
                     end = time.monotonic() + STOP_SECONDS  # for its peers to notice
                 if not wanted() or (end and time.monotonic() > end and waiting):
                     return self._lost("")
-        except RayActorError as error:
+        except (RayActorError, OutOfMemoryError) as error:
             return self._lost(cause(error))
         return Outcome(failures)
 

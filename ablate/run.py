@@ -48,7 +48,7 @@ from ablate.resources import LOCAL
 from ablate.searchplan import only_adds, restored
 from ablate.space import shortage
 from ablate.sqlite import unsound
-from ablate.stored import Damaged, read_plan
+from ablate.stored import Damaged, read_plan, stated
 from ablate.yamlfile import write_yaml
 from trainers import ways
 from trainers.availability import caution, unavailable
@@ -142,7 +142,9 @@ def run(plan: Plan, runs: Path, *, report: Report, summary: Summary, judge: Judg
                                     sleep=executor.wait)  # fmt: skip
                     results, plan = driver.run(), driver.plan
                 interrupt.patient = True  # what is left takes seconds
-                if interrupt.ends(executor.outlives) or not driver.running:
+                if interrupt.leave:
+                    executor.leave()
+                elif interrupt.ends(executor.outlives) or not driver.running:
                     executor.close()
                 if driver.ran or not folder.provenance.exists():
                     write_provenance(plan, folder, results, began=began, ended=clock())
@@ -257,16 +259,30 @@ def _only_adds(before: dict, now: dict) -> bool:
 
 
 def write_plan(plan: Plan, folder: StudyFolder) -> None:
-    """Write study.yaml and plan.json; a plan with the same hash stays as it was written."""
+    """Write study.yaml and plan.json; a plan with the same hash stays as it was written.
+
+    Where its stores are is no part of the plan: `ablate sync` reads it in study.yaml, which then is written again.
+    """
     document = plan.to_json()
-    if folder.plan.exists() and json.loads(folder.plan.read_text())["hash"] == document["hash"]:
+    same = folder.plan.exists() and json.loads(folder.plan.read_text())["hash"] == document["hash"]
+    if same and _stores(folder) == (plan.study.tracking.mlflow, plan.study.tracking.optuna):
         return
     recipes = [arm.resolved.recipe for arm in plan.arms]
     text = startfiles.in_own_copies(plan.study.text, recipes, folder.cache, beside=folder.root)
     write_atomically(folder.study, write_yaml(text))
+    if same:
+        return
     failpoint("study-written")
     write_atomically(folder.plan, json.dumps(document, indent=1))
     failpoint("plan-written")
+
+
+def _stores(folder: StudyFolder) -> tuple[str | None, str] | None:
+    """As the folder's study.yaml states them; None where it can't be read, which others say."""
+    try:
+        return stated(folder)
+    except (StudyError, OSError, AttributeError):
+        return None
 
 
 def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:

@@ -151,6 +151,9 @@ class SlurmExecutor:
         """Sleep, but not for long: nothing tells of an answer but a look at the shared disk."""
         time.sleep(min(seconds, LOOK_SECONDS))
 
+    def leave(self) -> None:
+        """Nothing: jobs that wait keep their place in the queue."""
+
     def close(self) -> None:
         """Cancel what has not ended, all at once."""
         self.cancel([handle.batch for handle in self._handles if handle.outcome is None])

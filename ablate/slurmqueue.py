@@ -88,16 +88,17 @@ def time_limit(partition: str | None) -> int | None:
 
 
 def room(nodes: int, cpus: int, gpus: int, partition: str | None) -> int | None:
-    """Jobs of `nodes` nodes with so many CPUs and GPUs each that a partition (or the default one) holds at once.
+    """Jobs of `nodes` nodes with so many CPUs and GPUs each that partitions (or the default one) hold at once.
 
     As if nobody else used it, on the nodes that are up; None where Slurm does not say.
     """
-    listing = _ask("sinfo", "--noheader", "--Node", "--format", "%c|%G|%t|%P")
+    listing = _ask("sinfo", "--noheader", "--Node", "--format", "%c|%G|%t|%P|%N")
     if listing is None:
         return None
-    rows = [line.strip().split("|") for line in listing.splitlines() if line.count("|") == 3]
-    own = [row for row in rows if (row[3].rstrip("*") == partition if partition else row[3].endswith("*"))]
-    each = [_parts(row, cpus, gpus) for row in own if row[2].startswith(UP)]
+    rows = [line.strip().split("|") for line in listing.splitlines() if line.count("|") == 4]
+    wanted = partition.split(",") if partition else ()
+    own = {row[4]: row for row in rows if (row[3].rstrip("*") in wanted if wanted else row[3].endswith("*"))}
+    each = [_parts(row, cpus, gpus) for row in own.values() if row[2].startswith(UP)]
     most = sum(each) // nodes
     return next((jobs for jobs in range(most, 0, -1) if sum(min(here, jobs) for here in each) >= jobs * nodes), 0)
 

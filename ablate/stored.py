@@ -9,6 +9,7 @@ from typing import Any
 
 from ablate.problems import shown
 from ablate.records import SLUG, StudyFolder, TrialFolder
+from ablate.yamlfile import read_yaml
 
 MAX_BYTES = 256 * 2**20
 REMEDY = "put it back from a copy, or move it away: `ablate run` with the study's file writes it anew"
@@ -100,3 +101,12 @@ def _check_each(path: Path, key: str, document: Mapping[str, Any], kinds: Mappin
 
 
 _WORDS = {str: "text", int: "a whole number", dict: "a mapping", list: "a list"}
+
+
+def stated(folder: StudyFolder) -> tuple[str | None, str]:
+    """Where the study's stores are, as its study.yaml says it: MLflow's `auto`, a URI, or None for no tracking;
+    Optuna's `auto` or a URL."""
+    document = read_yaml(folder.study.read_bytes(), name=str(folder.study)).data
+    said = document.get("tracking") or {}
+    uri = said.get("mlflow", "auto")
+    return None if uri in ("off", "none", "") else uri, said.get("optuna") or "auto"

@@ -17,9 +17,8 @@ from ablate.outcome import finished
 from ablate.projections import open_projections, unreachable
 from ablate.records import Cell, StudyFolder, TrialResult, TrialSpec
 from ablate.run import Summary, check_stores
-from ablate.stored import REMEDY, Damaged, read_plan, read_spec
+from ablate.stored import REMEDY, Damaged, read_plan, read_spec, stated
 from ablate.tracking import Tracking
-from ablate.yamlfile import read_yaml
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,6 @@ def _tell(
     for step, _, value in events.fold(cell.trial, stream).curves.get((metric["split"], metric["name"]), ()):
         ledger.report(cell, step, value)
     return None
-
-
-def stated(folder: StudyFolder) -> tuple[str | None, str]:
-    """Where the study's stores are, as its study.yaml says it: MLflow's `auto`, a URI, or None for no tracking;
-    Optuna's `auto` or a URL."""
-    document = read_yaml(folder.study.read_bytes(), name=str(folder.study)).data
-    said = document.get("tracking") or {}
-    uri = said.get("mlflow", "auto")
-    return None if uri in ("off", "none", "") else uri, said.get("optuna") or "auto"
 
 
 def _undrawn(plan: Mapping[str, Any]) -> int:

@@ -151,6 +151,9 @@ class ScriptedExecutor:
     def wait(self, seconds: float) -> None:
         self.cluster.pass_time(seconds)
 
+    def leave(self) -> None:
+        pass
+
     def close(self) -> None:
         for handle in self.handles:
             handle.stop()

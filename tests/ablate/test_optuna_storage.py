@@ -8,11 +8,16 @@ from hypothesis import strategies as st
 
 from ablate import optuna_storage, postgresql
 from ablate.mlflow_store import unknown_store
+from ablate.plan import make_plan
 from ablate.records import StudyFolder
+from ablate.run import write_plan
+from ablate.stored import stated
+from ablate.study import load
 from tests.ablate import studies
 from tests.ablate.commands import ablate
 
 GOOD = "postgresql+psycopg://user:pw@host:5432/optuna"
+OTHER = "postgresql+psycopg://host/optuna"
 NAMED = {"ABLATE_OPTUNA_STORAGE": GOOD}
 FORM = "expected postgresql+psycopg://HOST:PORT/DATABASE"
 MISTAKES = {
@@ -132,3 +137,15 @@ def test_no_piece_of_a_password_is_told_however_badly_it_is_written(secret, sche
     url = f"{scheme}://user:{secret}@host:x/db"
     for said in (postgresql.mistake(url), optuna_storage.unusable(url), unknown_store(url)):
         assert "S3cret" not in said
+
+
+def test_a_study_that_names_other_stores_is_the_same_plan_and_its_folder_says_so(tmp_path):
+    """`ablate sync` and `ablate doctor` read there which stores a study has."""
+    path, folder = studies.write(tmp_path), StudyFolder(tmp_path / "runs", "tiny")
+    write_plan(make_plan(load(path)), folder)
+    plan, written = folder.plan.read_bytes(), folder.study.stat().st_ino
+    write_plan(make_plan(load(path)), folder)
+    assert stated(folder) == ("auto", "auto") and folder.study.stat().st_ino == written, "nothing to write"
+    studies.write(tmp_path, f"{studies.STUDY}tracking: {{mlflow: 'http://127.0.0.1:9', optuna: '{OTHER}'}}\n")
+    write_plan(make_plan(load(path)), folder)
+    assert stated(folder) == ("http://127.0.0.1:9", OTHER) and folder.plan.read_bytes() == plan

@@ -12,9 +12,10 @@ from ablate.executor import CannotLaunch
 from ablate.executors import check
 from ablate.plan import make_plan
 from ablate.raycluster import Node, grows_to, largest
-from ablate.rayplaces import GONE_SECONDS, LOOK_SECONDS, Places
+from ablate.rayexecutor import RayExecutor, RayHandle
+from ablate.rayplaces import FAILURES, GONE_SECONDS, LOOK_SECONDS, Place, Places
 from ablate.rayslot import Need
-from ablate.records import StudyFolder
+from ablate.records import StudyFolder, TrialFolder
 from ablate.study import load
 from tests.ablate import studies
 
@@ -35,9 +36,91 @@ def test_what_an_autoscaler_may_start_is_worth_waiting_for(monkeypatch, need, gr
     groups = [NodeGroupConfig(name="gpu", resources={"CPU": 8, "GPU": 1}, max_count=4),
               NodeGroupConfig(name="any", resources={"CPU": 2}, max_count=-1)]  # fmt: skip
     monkeypatch.setattr(state, "get_cluster_config", lambda: ClusterConfig(node_group_configs=groups))
-    assert grows_to(need) is grows
+    there = [Node("a", "a", 2, 0)]
+    assert grows_to(need, there) is grows
     monkeypatch.setattr(state, "get_cluster_config", lambda: None)
-    assert grows_to(need) is False
+    assert grows_to(need, there) is False
+    assert grows_to(need, [Node("head", "head", 0, 0)]), "of an autoscaler that has started nothing nobody knows"
+
+
+class Promised:
+    """Stands for what Ray says of actors: `dead` fail, the others are ready."""
+
+    def __init__(self, monkeypatch):
+        import ray
+        from ray.exceptions import ActorDiedError
+
+        self.dead: set[Place] = set()
+
+        def get(place: Place, **_) -> None:
+            if place in self.dead:
+                raise ActorDiedError
+
+        monkeypatch.setattr(ray, "get", get)
+        monkeypatch.setattr(ray, "kill", lambda actor: None)
+        monkeypatch.setattr(Places, "done", lambda places, what: [one for one in places.all if one.ready is not None])
+
+
+def asked_for(places: Places, number: int) -> list[Place]:
+    """Actors whose promise is they themselves."""
+    made = [Place(str(at), None, Need(2, 1, 0), 0.0) for at in range(number)]
+    for place in made:
+        place.ready = place
+    places.all += made
+    return made
+
+
+def test_an_actor_that_ray_kills_for_memory_is_the_machines_failure(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    promised, executor = Promised(monkeypatch), RayExecutor(tmp_path / "study" / "ray", 1)
+    place = Place("one", None, Need(1, 2, 0), 0.0, batch="batch")
+    executor._places.all.append(place)
+    monkeypatch.setattr(Places, "done", lambda places, what: [place])
+
+    def get(*_, **__) -> None:
+        raise ray.exceptions.OutOfMemoryError("Task was killed due to the node running low on memory.")
+
+    monkeypatch.setattr(ray, "get", get)
+    handle = RayHandle(executor, TrialFolder(tmp_path / "study" / "trials" / "one"), place=place)
+    executor._handles.append(handle)
+    executor._see_ended()
+    assert handle.outcome.lost and not handle.outcome.arms and "low on memory" in handle.outcome.said
+    assert not executor._places.all and not promised.dead
+
+
+def test_who_leaves_gives_back_what_waits_and_keeps_what_runs(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    Promised(monkeypatch)
+    executor = RayExecutor(tmp_path / "study" / "ray", 1)
+    executor.leave()  # before there was a cluster
+    executor._connected = True
+    asked_for(executor._places, 2)
+    busy = Place("busy", None, Need(1, 2, 0), 0.0, batch="batch")
+    executor._places.all.append(busy)
+    executor.leave()
+    assert executor._places.all == [busy]
+
+
+def test_actors_that_wait_on_a_node_which_is_lost_end_no_study(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    promised, places = Promised(monkeypatch), Places(tmp_path / "study" / "ray", lambda: 0.0)
+    asked_for(places, 1)
+    places.see_ready()
+    for _ in range(2 * FAILURES):
+        promised.dead |= {*asked_for(places, 5)}
+        places.see_ready()
+    assert [place.name for place in places.all] == ["0"] and places.all[0].ready is None
+
+
+def test_actors_that_never_become_ready_do(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    promised, places = Promised(monkeypatch), Places(tmp_path / "study" / "ray", lambda: 0.0)
+    for _ in range(FAILURES - 1):
+        promised.dead |= {*asked_for(places, 5)}
+        places.see_ready()
+    promised.dead |= {*asked_for(places, 1)}
+    with pytest.raises(CannotLaunch, match="no trial can start on a node"):
+        places.see_ready()
 
 
 def test_a_head_that_is_away_is_waited_for_and_then_given_up(tmp_path, monkeypatch):

@@ -256,11 +256,13 @@ def test_this_machine_trains_nothing_while_jobs_of_the_study_live(cluster, trial
 
 @pytest.mark.parametrize(("nodes", "cpus", "gpus", "partition", "fitting"), [
     (1, 2, 0, None, 8 + 4), (1, 8, 0, None, 2 + 1), (1, 2, 1, None, 4), (1, 1, 3, None, 1), (2, 8, 0, None, 1),
-    (2, 2, 0, None, 4), (3, 1, 0, None, 0), (1, 4, 0, "big", 16), (1, 4, 0, "none", 0), (1, 32, 0, None, 0),
+    (2, 2, 0, None, 4), (3, 1, 0, None, 0), (1, 4, 0, "big", 16 + 2), (1, 4, 0, "test,big", 4 + 2 + 16),
+    (1, 4, 0, "none", 0), (1, 32, 0, None, 0),
 ])  # fmt: skip
 def test_the_room_of_a_partition_is_counted_node_by_node(cluster, nodes, cpus, gpus, partition, fitting):
     """Nodes that are down count nothing; of one job a node holds one part."""
-    rows = ("16|gpu:h100:4(S:0-1)|idle|test*", "8|(null)|mix|test*", "64|(null)|down*|test*", "64|(null)|alloc|big")
+    rows = ("16|gpu:h100:4(S:0-1)|idle|test*|a", "8|(null)|mix|test*|b", "64|(null)|down*|test*|c",
+            "64|(null)|alloc|big|d", "8|(null)|mix|big|b")  # fmt: skip
     cluster.say("nodes", "\n".join(rows))
     assert room(nodes, cpus, gpus, partition) == fitting
 
@@ -271,9 +273,9 @@ def test_a_controller_that_is_silent_says_nothing_of_room(cluster):
 
 
 @pytest.mark.parametrize(("rows", "slots", "said"), [
-    ("2|(null)|idle|test*\n4|(null)|mix|test*", 3,
+    ("2|(null)|idle|test*|a\n4|(null)|mix|test*|b", 3,
      ", as 4 jobs of slurm, each of 2 CPUs; its default partition holds 3 at once if nobody else uses it"),
-    ("1|(null)|idle|test*", 4,
+    ("1|(null)|idle|test*|a", 4,
      ", as 4 jobs of slurm, each of 2 CPUs; its default partition has no node of that size up: it would be refused,"
      " or wait"),
     ("", 4, ", as 4 jobs of slurm, each of 2 CPUs; Slurm does not answer here: the time below has room for all"),
