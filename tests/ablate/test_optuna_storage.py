@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate import optuna_storage, postgresql
+from ablate import doctor_stores, optuna_storage, postgresql
 from ablate.mlflow_store import unknown_store
 from ablate.plan import make_plan
 from ablate.records import StudyFolder
@@ -149,3 +149,10 @@ def test_a_study_that_names_other_stores_is_the_same_plan_and_its_folder_says_so
     studies.write(tmp_path, f"{studies.STUDY}tracking: {{mlflow: 'http://127.0.0.1:9', optuna: '{OTHER}'}}\n")
     write_plan(make_plan(load(path)), folder)
     assert stated(folder) == ("http://127.0.0.1:9", OTHER) and folder.plan.read_bytes() == plan
+
+
+def test_doctor_says_of_a_store_of_another_kind_why_it_does_not_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mysql+pymysql://user:S3cretC4nary@127.0.0.1/mlflow")
+    monkeypatch.delenv("ABLATE_OPTUNA_STORAGE", raising=False)
+    (found,) = doctor_stores.examine(tmp_path)
+    assert "pymysql" in found.problem and "C4nary" not in repr(found)
