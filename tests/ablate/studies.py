@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -55,6 +56,16 @@ def ablate(
     return subprocess.run(
         _command(*arguments), cwd=cwd, env=environ, capture_output=True, text=True, timeout=timeout
     )  # fmt: skip
+
+
+@contextmanager
+def hang_up(handling: signal.Handlers) -> Iterator[None]:
+    """What is started here is born with SIGHUP handled so; whoever runs the tests may have had it ignored (nohup)."""
+    before = signal.signal(signal.SIGHUP, handling)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def start(

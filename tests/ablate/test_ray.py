@@ -24,7 +24,8 @@ from tests.trainers import jobs
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 LONG = studies.STUDY.replace("generator_updates: 6", "generator_updates: 160").replace("every: 3", "every: 10")
-VICTIMS = ("driver", "job", "node", "server")
+VICTIMS = ("server", "driver", "job", "node")  # without a head there must be work for longer than it is waited for
+SLOWLY = {"ABLATE_FAILPOINTS": "step=sleep:0.25@1+#0"}  # so that a fast machine is not done before all kills
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,9 @@ class Run:
         self.said = ""
 
     def begin(self) -> None:
-        self.driver = studies.start(*self.command, "--set", f"resources.address={self.cluster.address}", cwd=self.root)
+        address = ("--set", f"resources.address={self.cluster.address}")
+        with studies.hang_up(signal.SIG_DFL):
+            self.driver = studies.start(*self.command, *address, cwd=self.root, more=SLOWLY)
 
     def end(self, seconds: float = 300) -> int:
         said, _ = self.driver.communicate(timeout=seconds)

@@ -195,7 +195,8 @@ def test_interrupted_it_stops_cleanly_says_how_to_go_on_and_a_second_driver_is_t
     studies.write(tmp_path)
     folder = StudyFolder(tmp_path / "runs", "tiny")
     held = {"ABLATE_FAILPOINTS": "step=sleep:20@4", "ABLATE_FAILPOINTS_ONCE": str(tmp_path)}  # time for what follows
-    process = studies.start("run", "tiny.yaml", cwd=tmp_path, more=held)
+    with studies.hang_up(signal.SIG_DFL):
+        process = studies.start("run", "tiny.yaml", cwd=tmp_path, more=held)
     studies.wait_until(lambda: studies.measured(folder) >= 1, seconds=120, what="a trial measures")
     second = studies.ablate("run", "tiny.yaml", cwd=tmp_path)
     assert second.returncode == 75 and f"pid {process.pid}" in second.stderr
@@ -216,11 +217,8 @@ def test_a_signal_that_the_caller_has_had_ignored_stays_ignored(tmp_path):
     """nohup: the terminal may go, the study goes on."""
     studies.write(tmp_path)
     folder = StudyFolder(tmp_path / "runs", "tiny")
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with studies.hang_up(signal.SIG_IGN):
         process = studies.start("run", "tiny.yaml", "--set", "seeds=1", cwd=tmp_path)
-    finally:
-        signal.signal(signal.SIGHUP, before)
     studies.wait_until(lambda: studies.measured(folder) >= 1, seconds=120, what="a trial measures")
     process.send_signal(signal.SIGHUP)
     said, _ = process.communicate(timeout=120)

@@ -38,7 +38,8 @@ def run(root: Path, *more: str) -> StudyFolder:
 
 
 def begin(root: Path, *more: str) -> tuple[subprocess.Popen, StudyFolder]:
-    driver = studies.start("run", studies.write(root, LONG), *ON_SLURM, *more, cwd=root)
+    with studies.hang_up(signal.SIG_DFL):
+        driver = studies.start("run", studies.write(root, LONG), *ON_SLURM, *more, cwd=root)
     return driver, StudyFolder(root / "runs", "tiny")
 
 
