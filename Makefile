@@ -50,6 +50,7 @@ test: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST) --dist loadfile -m "slow and not long"
+	OMP_NUM_THREADS=1 ABLATE_TEST_DEVICE=cpu $(BIN)/python -m pytest $(PYTEST) tests/trainers/test_device.py
 
 test-long: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST) -m long
