@@ -177,6 +177,9 @@ class SlurmExecutor:
         if queued and queued.state == "PENDING" and self._unwanted(handle.batch):
             self.cancel([handle.batch])  # it would only begin to stop
             return Outcome()
+        if queued and queued.held:
+            self.cancel([handle.batch])
+            return Outcome(lost=True, said=f"Slurm holds its job ({queued.reason})")
         if queued:
             self._explain(handle, queued)
             handle.gone = None

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 TIMEOUT = 60  # seconds for a command
 TOOLS = ("sbatch", "sinfo", "squeue", "scontrol", "scancel", "srun")
 UP = ("idle", "mix", "alloc", "comp", "plnd", "resv")  # states of nodes, as sinfo shortens them
+# Reasons for which Slurm itself holds a job that waits, until somebody releases it; a hold by a person is none of them.
+HELD = ("launch failed requeued held", "jobholdmaxrequeue")
 # What the last state of a job means for a trial that it left without an answer.
 PREEMPTED = {"TIMEOUT": "its job's time was up", "PREEMPTED": "its job was pre-empted", "DEADLINE": "a deadline passed"}
 MEMORY = {"OUT_OF_MEMORY": "its job used more memory than Slurm allows it"}
@@ -37,6 +39,11 @@ class Queued:
     id: str
     state: str
     reason: str = ""
+
+    @property
+    def held(self) -> bool:
+        """Whether Slurm has given it up: a node could not start it, or it was requeued too often."""
+        return self.state == "PENDING" and self.reason.replace("_", " ").lower() in HELD
 
 
 def in_queue() -> dict[str, Queued] | None:

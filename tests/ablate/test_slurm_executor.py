@@ -206,6 +206,24 @@ def test_a_job_whose_time_was_up_too_often_is_no_failure(cluster, trial, tmp_pat
     assert settle("one", folder, handle.poll(), attempts=1).next is Next.preempted
 
 
+@pytest.mark.parametrize(
+    ("reason", "held"),
+    [("launch failed requeued held", True), ("launch_failed_requeued_held", True), ("JobHoldMaxRequeue", True),
+     ("JobHeldUser", False), ("JobHeldAdmin", False), ("Resources", False)],
+)  # fmt: skip
+def test_a_job_that_slurm_holds_is_made_anew_and_one_that_a_person_holds_is_waited_for(cluster, trial, reason, held):
+    executor, folder = cluster.executor(), trial("one")
+    handle = begin(executor, folder)
+    id, _, name, _ = cluster.lines("queue")[0].split("|")
+    cluster.say("queue", f"{id}|PENDING|{name}|{reason}\n")
+    cluster.now += 10
+    outcome = handle.poll()
+    assert (outcome is not None, cluster.lines("scancelled") == [id]) == (held, held)
+    if held:
+        assert settle("one", folder, outcome, attempts=1).next is Next.resume and reason in outcome.said
+        assert handle.poll() == outcome and executor.free() == 4
+
+
 def test_a_waiting_job_is_cancelled_when_nobody_in_it_is_wanted(cluster, trial, tmp_path):
     executor, folders = cluster.executor(trials_per_job=2), [trial("one"), trial("two")]
     handles = [begin(executor, folder) for folder in folders]
