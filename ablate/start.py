@@ -15,9 +15,9 @@ from pathlib import Path
 from ablate.disk import SHARED, write_atomically
 from ablate.mlflow_moved import bring_along
 from ablate.mlflow_store import locked
+from ablate.preconditions import CannotRun
 from ablate.problems import Problem, StudyError, no_such
 from ablate.records import StudyFolder
-from ablate.run import CannotRun
 
 SCHEMA = "study.schema.json"
 

@@ -14,9 +14,10 @@ from ablate import events, optuna_storage
 from ablate.ledger_queue import LedgerQueue
 from ablate.lock import hold
 from ablate.outcome import finished
+from ablate.preconditions import check_stores
 from ablate.projections import open_projections, unreachable
 from ablate.records import Cell, StudyFolder, TrialResult, TrialSpec
-from ablate.run import Summary, check_stores
+from ablate.run import Summary
 from ablate.stored import REMEDY, Damaged, read_plan, read_spec, stated
 from ablate.tracking import Tracking
 

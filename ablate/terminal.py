@@ -50,8 +50,10 @@ def plain_errors() -> Iterator[None]:
     from ablate.executor import CannotLaunch
     from ablate.ledger import LedgerError
     from ablate.lock import Busy
+    from ablate.planfile import StudyChanged
+    from ablate.preconditions import CannotRun
     from ablate.referencing import ReferencesFailed
-    from ablate.run import CannotRun, Exit, StudyChanged
+    from ablate.run import Exit
     from ablate.stored import Damaged
     from trainers.pairs import DataError
 

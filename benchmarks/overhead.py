@@ -93,9 +93,9 @@ class Empty:
 def run_with(plan: Plan, runs: Path, executor: Empty, *, projected: bool) -> tuple[float, float]:
     """Seconds to write a plan and run it to its last outcome; seconds more until both stores had been told."""
     from ablate.driver import Driver
+    from ablate.planfile import write_plan
     from ablate.projections import open_projections
     from ablate.records import StudyFolder
-    from ablate.run import write_plan
     from reports.race import leaving
     from tests.ablate.fakes import Silent
 

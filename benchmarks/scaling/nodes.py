@@ -67,8 +67,8 @@ def drive(root: Path, trials: int, nodes: int) -> list[Followed]:
     """Plan such a study and follow it to its end."""
     from ablate.driver import Driver
     from ablate.plan import make_plan
+    from ablate.planfile import write_plan
     from ablate.records import StudyFolder
-    from ablate.run import write_plan
     from ablate.study import load
     from benchmarks.scaling.driver import text
     from reports.race import leaving

@@ -16,9 +16,10 @@ from ablate import events
 from ablate.driver import Driver, Interrupt
 from ablate.executor import Outcome
 from ablate.plan import Plan, make_plan
+from ablate.planfile import write_plan
 from ablate.projections import open_projections, unreachable
 from ablate.records import StudyFolder, TrialFolder, TrialSpec, write_atomically
-from ablate.run import Exit, _code, write_plan
+from ablate.run import Exit, _code
 from ablate.study import load
 from reports.race import leaving
 from tests.ablate import studies

@@ -11,8 +11,8 @@ import pytest
 
 from ablate.plan import make_plan
 from ablate.problems import StudyError
-from ablate.run import check_metrics
 from ablate.study import load
+from ablate.studydata import check_metrics
 from tests.ablate import studies
 from trainers import weightfiles
 from trainers.availability import unavailable, without_package

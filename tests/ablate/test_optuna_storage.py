@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from ablate import doctor_stores, optuna_storage, postgresql
 from ablate.mlflow_store import unknown_store
 from ablate.plan import make_plan
+from ablate.planfile import write_plan
 from ablate.records import StudyFolder
-from ablate.run import write_plan
 from ablate.stored import stated
 from ablate.study import load
 from tests.ablate import studies

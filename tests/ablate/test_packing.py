@@ -14,8 +14,8 @@ from ablate.executor import LocalExecutor
 from ablate.plan import make_plan
 from ablate.plan_words import describe
 from ablate.planning import document
+from ablate.preconditions import CannotRun, check_machine
 from ablate.records import StudyFolder
-from ablate.run import CannotRun, check_machine
 from ablate.study import load
 from reports import foresight
 from tests.ablate import studies

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from ablate import racing
 from ablate.plan import make_plan
+from ablate.planfile import StudyChanged, check_plan
 from ablate.race import ALPHA, Race, decide, halved, looks_of
 from ablate.records import Status, StudyFolder
-from ablate.run import StudyChanged, check_plan
 from ablate.study import load
 from tests.ablate.fakes import InstantExecutor, Killed, drive
 

@@ -17,8 +17,8 @@ from ablate.driver import Driver
 from ablate.executor import LocalExecutor, Outcome, Stuck
 from ablate.ledger import Ledger
 from ablate.plan import make_plan
+from ablate.planfile import write_plan
 from ablate.records import Arm, StudyFolder, TrialFolder
-from ablate.run import write_plan
 from ablate.study import load
 from benchmarks.scaling.driver import text
 from reports.race import leaving

@@ -11,8 +11,8 @@ from ablate.driver import Driver
 from ablate.executor import Outcome
 from ablate.outcome import finished
 from ablate.plan import make_plan
+from ablate.planfile import write_plan
 from ablate.records import StudyFolder, TrialFolder
-from ablate.run import write_plan
 from ablate.study import load
 from benchmarks.scaling.driver import text
 from reports.race import leaving

@@ -8,9 +8,9 @@ import math
 import pytest
 
 from ablate.plan import make_plan
+from ablate.planfile import StudyChanged, check_plan
 from ablate.problems import StudyError
 from ablate.records import Status, StudyFolder, TrialResult
-from ablate.run import StudyChanged, check_plan
 from ablate.searchdraw import State
 from ablate.searching import tried, value_of
 from ablate.searchplan import base_values, restored

@@ -78,6 +78,7 @@ def test_trials_that_share_a_job_give_what_this_machine_gives(undisturbed, tmp_p
     assert {*attempts(folder).values()} == {1}
 
 
+@pytest.mark.long  # every executor is asked for it, and killed drivers come back in test_slurm_kills
 def test_a_driver_that_comes_back_finds_its_jobs(undisturbed, tmp_path):
     driver, folder = begin(tmp_path)
     when(lambda: checkpoints(folder), "a trial writes a checkpoint")

@@ -13,11 +13,12 @@ import torch
 
 from ablate import startfiles
 from ablate.plan import Plan, make_plan
+from ablate.planfile import write_plan
 from ablate.problems import StudyError
 from ablate.records import StudyFolder
 from ablate.resolve import identity_document
-from ablate.run import check_bands, specs_of_arms, write_plan
 from ablate.study import load
+from ablate.studydata import check_bands, specs_of_arms
 from tests.ablate import studies
 from tests.trainers import pix2pix
 from trainers.pairs import DataError

@@ -142,7 +142,7 @@ def test_a_scene_is_tiled_without_being_loaded_whole(one, tmp_path):
     assert measured(one, tmp_path / "large", tmp_path / "cache", stride=256) < 250
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_scene_of_20_000_px_needs_no_more_memory(one, tmp_path):
     """2.4 GB of 8-bit values; every fourth tile is cut on either side, so that the test writes little."""
     import rasterio

@@ -1,0 +1,96 @@
+"""The plan that a study's folder holds: what is there must be this study, or be added to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from ablate import startfiles
+from ablate.failpoints import failpoint
+from ablate.patches import differences
+from ablate.plan import Plan
+from ablate.problems import StudyError
+from ablate.race import looks_of
+from ablate.records import StudyFolder, write_atomically
+from ablate.searchplan import only_adds
+from ablate.stored import read_plan, stated
+from ablate.yamlfile import write_yaml
+
+SHOWN_DIFFERENCES = 12
+
+
+class StudyChanged(Exception):
+    """The runs folder holds another study under this name; the text shows what differs."""
+
+
+def check_plan(plan: Plan, folder: StudyFolder, *, extend: bool) -> None:
+    """Raises StudyChanged where the folder holds results of another plan, unless this one only adds to it."""
+    folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not folder.plan.exists() or not any(folder.root.glob("trials/*/events.jsonl")):
+        return  # without a result there is nothing to protect
+    before, now = read_plan(folder), plan.to_json()
+    if before["hash"] == now["hash"]:
+        return
+    if extend and _only_adds(before, now):
+        if looks_of(folder):
+            raise StudyChanged(f"{folder.root}: its race was decided on what it was; nothing can be added any more")
+        return
+    raise StudyChanged(_what_changed(folder, before, now))
+
+
+def _only_adds(before: dict, now: dict) -> bool:
+    """Whether every cell of the plan before is in the new one with the same trial, and the question is the same."""
+    cells = [{(cell["arm"], cell["seed"], cell["trial"]) for cell in plan["cells"]} for plan in (before, now)]
+    if before.get("race") != now.get("race") or ("search" in before) != ("search" in now):
+        return False
+    if "search" in before and not only_adds(before["search"], now["search"]):
+        return False
+    return cells[0] <= cells[1] and all(before[key] == now[key] for key in ("metric", "also", "failure", "data"))
+
+
+def write_plan(plan: Plan, folder: StudyFolder) -> None:
+    """Write study.yaml and plan.json; a plan with the same hash stays as it was written.
+
+    Where its stores are is no part of the plan: `ablate sync` reads it in study.yaml, which then is written again.
+    """
+    document = plan.to_json()
+    same = folder.plan.exists() and json.loads(folder.plan.read_text())["hash"] == document["hash"]
+    if same and _stores(folder) == (plan.study.tracking.mlflow, plan.study.tracking.optuna):
+        return
+    recipes = [arm.resolved.recipe for arm in plan.arms]
+    text = startfiles.in_own_copies(plan.study.text, recipes, folder.cache, beside=folder.root)
+    write_atomically(folder.study, write_yaml(text))
+    if same:
+        return
+    failpoint("study-written")
+    write_atomically(folder.plan, json.dumps(document, indent=1))
+    failpoint("plan-written")
+
+
+def _stores(folder: StudyFolder) -> tuple[str | None, str] | None:
+    """As the folder's study.yaml states them; None where it can't be read, which others say."""
+    try:
+        return stated(folder)
+    except (StudyError, OSError, AttributeError):
+        return None
+
+
+def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:
+    """Arms by name rather than by place, so that one more arm does not shift all others."""
+    for document in (before, now):
+        document["arms"] = {arm["name"]: arm for arm in document["arms"]}
+        document["seeds"] = {str(seed): True for seed in document["seeds"]}
+    derived = ("hash", "cells", "data_sets")
+    changed = differences(_without(before, *derived), _without(now, *derived))
+    lines = [f"  {path}: {old!r} -> {new!r}" for path, (old, new) in changed.items()]
+    more = [f"  ... and {len(lines) - SHOWN_DIFFERENCES} more"] if len(lines) > SHOWN_DIFFERENCES else []
+    return "\n".join((
+        f"{folder.root} holds another study under the name {folder.name!r}; what differs:",
+        *lines[:SHOWN_DIFFERENCES], *more,
+        "give this one another name (--set name=...) or another runs folder (--runs);",
+        "--extend accepts a study that only adds arms, seeds or trials of a search",
+    ))  # fmt: skip
+
+
+def _without(document: Mapping, *keys: str) -> dict:
+    return {key: value for key, value in document.items() if key not in keys}
