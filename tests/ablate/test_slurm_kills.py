@@ -96,7 +96,7 @@ class Study:
             if self.driver.poll() is not None:
                 return False
             assert time.monotonic() < until, f"no checkpoint within {PATIENCE} s: {squeue('%i %j %T %r %N')}"
-            at_once()
+            administer(self.cluster)
             time.sleep(0.2)
         return True
 
@@ -120,7 +120,7 @@ class Study:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        wait_until(lambda: f"{node} down" in " ".join(nodes()), f"{node} is missed")
+        wait_until(lambda: "DOWN" in state(node), f"{node} is missed")
         start(self.cluster)
 
     def kill_server(self) -> None:
@@ -142,16 +142,19 @@ def squeue(what: str) -> list[str]:
     return subprocess.run(["squeue", "-h", "-o", what], capture_output=True, text=True).stdout.splitlines()
 
 
-def nodes() -> list[str]:
-    said = subprocess.run(["sinfo", "-h", "-N", "-p", "test", "-o", "%N %t"], capture_output=True, text=True).stdout
-    return said.replace("*", "").splitlines()
+def state(node: str) -> str:
+    """What Slurm holds of a node, as DOWN+DRAIN+NOT_RESPONDING."""
+    said = subprocess.run(["scontrol", "show", "node", node, "--oneliner"], capture_output=True, text=True).stdout
+    return said.partition(" State=")[2].partition(" ")[0]
 
 
-def at_once() -> None:
-    """Let jobs that Slurm has requeued begin: it keeps them for two minutes."""
+def administer(cluster: Path) -> None:
+    """As who runs a cluster would: let jobs that Slurm keeps for two minutes begin, and drained nodes work again."""
+    if any("DRAIN" in state(node) for node in NODES):
+        start(cluster)
     for line in squeue("%i %T %r"):
-        id, state, reason = line.split(maxsplit=2)
-        if (state, reason) == ("PENDING", "BeginTime"):
+        id, *why = line.split(maxsplit=2)
+        if why == ["PENDING", "BeginTime"]:
             subprocess.run(["scontrol", "update", f"JobId={id}", "StartTime=now"], check=False)
 
 
@@ -159,8 +162,15 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
     studies.wait_until(lambda: bool(condition()), seconds=PATIENCE, what=what)
 
 
-def test_kills_of_driver_jobs_nodes_and_controller_cost_no_result(cluster, undisturbed, tmp_path):
-    study = Study(tmp_path, cluster, ("--set", "resources.executor=slurm"))
+@pytest.fixture
+def study(cluster, undisturbed, tmp_path) -> Iterator[Study]:
+    began = Study(tmp_path, cluster, ("--set", "resources.executor=slurm"))
+    yield began
+    began.driver.kill()  # a test that has failed leaves it
+    began.driver.communicate()
+
+
+def test_kills_of_driver_jobs_nodes_and_controller_cost_no_result(study, undisturbed):
     deeds = [study.kill_driver, study.kill_job, study.kill_node, study.kill_server] * KILLS
     study.dice.shuffle(deeds)
     done = []
@@ -181,12 +191,13 @@ def finish(study: Study) -> str:
     until = time.monotonic() + PATIENCE
     while study.driver.poll() is None:
         assert time.monotonic() < until, squeue("%i %j %T %r")
-        at_once()
+        administer(study.cluster)
         time.sleep(0.5)
     return study.driver.communicate()[0]
 
 
 def test_ranks_on_two_nodes_give_the_numbers_of_one(cluster, tmp_path):
+    start(cluster)
     alone, apart = tmp_path / "alone", tmp_path / "apart"
     for root, more in ((alone, ()), (apart, ("executor=slurm", "nodes=2", "slots=1"))):
         root.mkdir()

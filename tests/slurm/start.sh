@@ -2,7 +2,8 @@
 # A real Slurm on loopback, for tests: `tests/slurm/start.sh FOLDER [NODES]` writes its configuration to FOLDER, starts
 # munged, slurmctld and a slurmd for each node (one, named as this host, or n1, n2, ...), waits until they take jobs and
 # leaves them running. With SLURM_CONF set, a Slurm that answers there is left as it is. Needs root and the packages
-# slurm-wlm and munge. `kill $(cat FOLDER/*.pid)` ends it; once more with FOLDER, what is missing is started again.
+# slurm-wlm and munge. `kill $(cat FOLDER/*.pid)` ends it; once more with FOLDER, what is missing is started again and
+# drained nodes are put back in service.
 set -euo pipefail
 
 folder=$(realpath -m "${1:?usage: start.sh FOLDER [NODES]}")
@@ -83,6 +84,9 @@ for node in ${nodes//,/ }; do
 done
 
 for _ in $(seq 120); do
+    # A controller killed before it wrote down which jobs it had just started takes a node that runs them out of service.
+    sinfo --noheader --Node --partition test --format '%N %t' 2>/dev/null | awk '$2 ~ /^dr/ {print $1}' |
+        while read -r node; do scontrol update "NodeName=$node" State=RESUME; done
     if ! sinfo --noheader --Node --partition test --format %t 2>&1 | grep -qvE '^(idle|mix|alloc)$'; then
         echo "$SLURM_CONF"
         exit 0
