@@ -166,8 +166,9 @@ def wait_until(condition: Callable[[], object], what: str) -> None:
 def study(cluster, undisturbed, tmp_path) -> Iterator[Study]:
     began = Study(tmp_path, cluster, ("--set", "resources.executor=slurm"))
     yield began
-    began.driver.kill()  # a test that has failed leaves it
-    began.driver.communicate()
+    if began.driver.poll() is None:  # the test has failed
+        began.driver.kill()
+        began.driver.communicate()
 
 
 def test_kills_of_driver_jobs_nodes_and_controller_cost_no_result(study, undisturbed):
