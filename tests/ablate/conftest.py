@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -9,10 +10,19 @@ import pytest
 from ablate.mlflow_runs import MlflowRuns
 from ablate.mlflow_store import resolve
 from ablate.records import StudyFolder
-from tests.ablate.stores import (
-    PLAN,
-)
+from tests import raycluster, slurm
+from tests.ablate.stores import PLAN
+from tests.ablate.studies import ELSEWHERE
 from tests.postgres import Postgres
+
+
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere():
+    """The Slurm or the Ray cluster where the tests' studies run their trials, if they are to."""
+    if ELSEWHERE == "slurm":
+        slurm.needed()
+    elif ELSEWHERE == "ray":
+        os.environ["RAY_ADDRESS"] = raycluster.needed().address
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ also: [psnr, mae]
 resources: {ranks: 2}
 """
 CELLS = 4
-ELSEWHERE = os.environ.get("ABLATE_TEST_EXECUTOR", "")  # slurm: every `ablate run` of the tests runs its trials there
+ELSEWHERE = os.environ.get("ABLATE_TEST_EXECUTOR", "")  # slurm, ray: where every `ablate run` of tests runs its trials
 
 
 def write(folder: Path, text: str = STUDY) -> Path:
