@@ -242,6 +242,21 @@ def read(path: Path, *, train: tuple[str, ...] = ("",)) -> list[Event]:
     return EventReader(path, train=train).new()
 
 
+def first(path: Path) -> Event | None:
+    """The first event of a file if it is whole; None where there is none. Raises CorruptStream."""
+    try:
+        with open(path, "rb") as file:
+            line = file.readline()
+    except FileNotFoundError:
+        return None
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return from_line(line.decode())
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise CorruptStream(f"{path}:1: damaged: {error}") from None
+
+
 def last(path: Path, *, tail: int = 1 << 16) -> Event | None:
     """The last whole event of a file, read from its end; None where there is none. Raises CorruptStream."""
     try:

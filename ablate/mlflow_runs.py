@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ablate import postgresql
 from ablate.clock import steady
 from ablate.events import Event, EventReader, Saved, read
+from ablate.events import first as first_event
 from ablate.failpoints import failpoint
 from ablate.ledger import key
 from ablate.mlflow_facts import Row, clipped, metric_name, milliseconds, parameters, rows, shown_as_text
@@ -27,12 +28,13 @@ from ablate.pictures import read_strip
 from ablate.records import Arm, Cell, Status, StudyFolder, TrialResult, TrialSpec, digest
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric, Run, RunInfo
+    from mlflow.entities import Metric, Run, RunInfo, RunTag
 
 PARENT = ""  # where the parent stands among the runs by cell
 OPEN = ("RUNNING", "SCHEDULED")
 PICTURE = "samples"
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100  # limits of MLflow's API
+STREAM = "ablate.stream"  # tag: which stream a run's rows are from
 PAGE = 100  # runs asked for at once: MLflow takes some 160 kB for each meanwhile
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ class _Sent:
     held: Mapping[str, float] = field(default_factory=dict)  # metrics that the run had when it was opened
     values: set[tuple[str, int, str]] = field(default_factory=set)  # split, step, key
     skipped: set[str] = field(default_factory=set)  # names with values that are not finite
+    named: bool = False  # tagged with the stream that it holds
     last: int | None = None  # time of the last event, ms
     shown: bool = False  # whether MLflow's page knows that there are pictures
     pictures: list[str] | None = None  # files under images/; None where the store has to be asked
@@ -126,16 +129,17 @@ class MlflowRuns:
     def holds(self, cell: Cell, result: TrialResult) -> bool:
         """Whether the cell's run was closed with this very result: everything else was sent before."""
         run = self._runs.get(key(cell))
-        return bool(run) and _holds(run, cell, result)
+        return bool(run) and _holds(run, cell, result) and self._of_this_stream(run, cell)
 
     def begin(self, cell: Cell, spec: TrialSpec, at: float | None = None) -> None:
         """The cell's run, RUNNING, with its parameters; `at` is when it began (default now)."""
         self._settle()
         run = self._runs.get(key(cell))
-        if run and not _is_of(run, cell):  # of an earlier plan
+        if run and not (_is_of(run, cell) and self._of_this_stream(run, cell)):
             self._unsure = True
             self._client.delete_run(run.info.run_id)
             self._unsure = False
+            self._forget(key(cell))
             del self._runs[key(cell)]
             run = None
         if run:
@@ -159,8 +163,9 @@ class MlflowRuns:
         sent.last = max([sent.last or 0] + [milliseconds(event.time) for event in events]) or None
         fresh = [row for row in rows(events) if row.identity not in sent.values]
         first = {row.identity: row for row in reversed(fresh)}  # after a resume the first line stands
-        self._send_metrics(key(cell), list(first.values()))
+        self._send_metrics(key(cell), list(first.values()), "" if sent.named else self._stream(cell))
         sent.values.update(first)
+        sent.named = sent.named or bool(first)
         for event in events:
             if isinstance(event, Saved) and event.what == "sample":
                 self._send_picture(cell, event)
@@ -211,6 +216,16 @@ class MlflowRuns:
     def _begun(self, cell: Cell) -> bool:
         run = self._runs.get(key(cell))
         return run is not None and _is_of(run, cell) and self._sent_of(key(cell)).begun
+
+    def _stream(self, cell: Cell) -> str:
+        """What tells a cell's stream from that of another attempt from nothing; empty where there is none yet."""
+        first = first_event(self._folder.trial(cell.trial).events)
+        return repr(first.time) if first else ""
+
+    def _of_this_stream(self, run: Run, cell: Cell) -> bool:
+        """Whether what a run holds is in the cell's stream. A trial that is run anew has other rows at other times."""
+        named, stream = run.data.tags.get(STREAM), self._stream(cell)
+        return named == stream if named else bool(stream) or not self._client.get_run(run.info.run_id).data.metrics
 
     def _parent(self) -> Run:
         if PARENT not in self._runs:
@@ -313,11 +328,13 @@ class MlflowRuns:
         for start in range(0, len(params), PARAMS_PER_CALL):
             self._client.log_batch(run_id, params=params[start : start + PARAMS_PER_CALL], synchronous=True)
 
-    def _send_metrics(self, cell: str, values: Sequence[Row]) -> None:
-        from mlflow.entities import Metric
+    def _send_metrics(self, cell: str, values: Sequence[Row], stream: str = "") -> None:
+        """Rows, and the name of the `stream` that they are the first of."""
+        from mlflow.entities import Metric, RunTag
 
         metrics = [Metric(metric_name(row), row.value, row.time, row.step) for row in values]
-        self._log(cell, [metric for metric in metrics if math.isfinite(metric.value)])
+        finite = [metric for metric in metrics if math.isfinite(metric.value)]
+        self._log(cell, finite, [RunTag(STREAM, stream)] if stream else ())
         skipped = {metric.key for metric in metrics if not math.isfinite(metric.value)}
         known = self._sent_of(cell).skipped
         if skipped - known:  # MLflow would store inf as 1.797e308
@@ -325,10 +342,10 @@ class MlflowRuns:
             self._client.set_tag(self._run_id(cell), "ablate.not_finite", clipped(names, 5000))
             known |= skipped
 
-    def _log(self, cell: str, metrics: Sequence[Metric]) -> None:
+    def _log(self, cell: str, metrics: Sequence[Metric], tags: Sequence[RunTag] = ()) -> None:
         for start in range(0, len(metrics), METRICS_PER_CALL):
             part = metrics[start : start + METRICS_PER_CALL]
-            self._client.log_batch(self._run_id(cell), metrics=part, synchronous=True)
+            self._client.log_batch(self._run_id(cell), metrics=part, tags=() if start else tags, synchronous=True)
 
     def _send_scores(self, cell: str, result: TrialResult, at: int) -> None:
         """Final scores, without those the run held when it was opened: they may carry another time."""

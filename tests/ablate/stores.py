@@ -63,10 +63,12 @@ def connected(folder: StudyFolder, store: Path | None = None, **changes) -> Mlfl
     return runs
 
 
-def write_trial(folder: StudyFolder, cell: Cell, status: Status = Status.done, *, extra: float = 0.0) -> list[Event]:
+def write_trial(
+    folder: StudyFolder, cell: Cell, status: Status = Status.done, *, extra: float = 0.0, begins: int = 1000
+) -> list[Event]:
     """A trial's folder as a worker leaves it: two evaluations, two sample pictures, an end."""
     trial = folder.trial(cell.trial)
-    times = iter(range(1000, 2000))
+    times = iter(range(begins, begins + 1000))
     writer = EventWriter(trial.events, clock=lambda: float(next(times)))
     writer.append(Started, world_size=2, threads=1, device="cpu")
     trial.samples.mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,30 @@ def test_a_metric_row_carries_the_events_own_time_and_step(folder, client):
     ]
 
 
+@pytest.mark.parametrize("moment", ["begun", "told later", "known from before"])
+@pytest.mark.parametrize("status", [Status.done, Status.failed])
+def test_a_trial_that_was_run_anew_leaves_no_row_of_its_first_stream(folder, client, moment, status):
+    """After `--retry-failed`, and after its folder was moved away by hand."""
+    cell, runs = CELLS[0], connected(folder)
+    write_trial(folder, cell, status)
+    runs.mirror(cell, SPECS[cell.trial], result_of(folder, cell))
+    shutil.move(folder.trial(cell.trial).root, folder.root / "aside")
+    if moment != "known from before":
+        runs = connected(folder)
+    if moment == "begun":
+        runs.begin(cell, SPECS[cell.trial])
+    events = write_trial(folder, cell, extra=0.1, begins=5000)
+    if moment == "begun":
+        runs.follow(cell, events[:3])
+    for _ in range(2):
+        runs.mirror(cell, SPECS[cell.trial], result_of(folder, cell))
+        runs = connected(folder)
+    run = runs_of(client)["base/1"]
+    rows = [(key, step, value) for id, key, step, _, value, _ in rows_of(folder) if id == run.info.run_id]
+    assert len({row[:2] for row in rows}) == len(rows) > 5 and ("loss_d", 20, 0.7 + 0.1) in rows
+    assert run.info.status == "FINISHED" and run.data.tags["ablate.status"] == "done"
+
+
 def test_a_kill_after_any_call_leaves_one_run_per_cell_and_not_a_row_more(folder, client):
     """The driver's script, cut after its n-th call and run whole by a second driver; n = all gives the truth."""
     folder.report.mkdir(parents=True)
