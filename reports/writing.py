@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from ablate.disk import File, make_folder, sync_folder
@@ -45,23 +48,38 @@ def files(page: Page) -> dict[str, bytes]:
 
 
 def replace_folder(target: Path, contents: dict[str, bytes]) -> None:
-    """Build the folder beside its place and put it there in one step."""
-    beside = target.with_name(f".{target.name}.new")  # one driver holds a study: leftovers are of a kill
-    shutil.rmtree(beside, ignore_errors=True)
+    """Build the folder beside its place and put it there in one step. Who comes second waits for the first."""
+    make_folder(target.parent)
+    with _alone_in(target.parent):
+        beside = target.with_name(f".{target.name}.new")
+        shutil.rmtree(beside, ignore_errors=True)  # of a killed one
+        try:
+            for name, data in contents.items():
+                _write(beside / name, data)
+                failpoint("report-half-written")
+        except OSError:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        failpoint("report-written")
+        if target.exists():
+            _exchange(beside, target)
+            shutil.rmtree(beside)
+        else:
+            os.rename(beside, target)
+        sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """A kernel lock on the folder itself: a driver and `ablate report` may write at once. None on file systems
+    that know no locks on folders."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for name, data in contents.items():
-            _write(beside / name, data)
-            failpoint("report-half-written")
-    except OSError:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    failpoint("report-written")
-    if target.exists():
-        _exchange(beside, target)
-        shutil.rmtree(beside)
-    else:
-        os.rename(beside, target)
-    sync_folder(target.parent)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, data: bytes) -> None:

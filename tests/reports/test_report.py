@@ -8,6 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ import pytest
 
 import reports
 from ablate.records import StudyFolder
+from reports import writing
 from reports.lint import lint
 from reports.load import load
 from reports.markdown import markdown
@@ -257,6 +261,29 @@ def test_a_kill_while_building_leaves_the_old_report(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         reports.write(root)
     assert StudyFolder(tmp_path, root.name).report.joinpath("report.md").read_bytes() == before
+
+
+def test_two_that_write_a_report_at_once_take_turns(tmp_path, monkeypatch):
+    """A driver, and `ablate report` beside it."""
+    half, on = threading.Event(), threading.Event()
+
+    def failpoint(name: str) -> None:
+        if name == "report-half-written" and not half.is_set():
+            half.set()
+            assert on.wait(60)
+
+    monkeypatch.setattr(writing, "failpoint", failpoint)
+    contents = [{f"report.{end}": text for end in ("md", "html")} for text in (b"first", b"second")]
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(writing.replace_folder, tmp_path / "report", contents[0])
+        assert half.wait(60)
+        second = pool.submit(writing.replace_folder, tmp_path / "report", contents[1])
+        time.sleep(0.2)
+        assert not second.done()
+        on.set()
+        first.result(60), second.result(60)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "report").iterdir()} == contents[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
 def test_cells_that_share_a_trial_are_one_sample_with_several_names(tmp_path):
