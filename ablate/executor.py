@@ -84,6 +84,11 @@ class Executor(Protocol):
         """End everything that was started."""
 
 
+def _last_line(path: str) -> str:
+    lines = Path(path).read_text(errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "without a word")
+
+
 @dataclass
 class Stuck:
     """Whether a launcher does its work no more: it was stopped, or its ranks have gone and it has not noticed.
@@ -122,7 +127,7 @@ class Launcher:
 
     def __init__(self, log: IO[bytes], slot: int = 0, devices: str | None = None, beside: int = 1):
         """`beside` trials at most share the devices that its jobs see, its own included."""
-        self.slot = slot
+        self.slot, self._log = slot, log
         # Its own session: Ctrl-C in the terminal reaches the driver alone, which then decides.
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "trainers.launcher"],
@@ -159,7 +164,10 @@ class Launcher:
         if self.process.poll() is not None:
             self.busy = False
             if not self.ready and self.process.returncode > 0:  # by itself: it would do so again
-                raise CannotLaunch(f"the launcher ended with code {self.process.returncode} before its first job")
+                raise CannotLaunch(
+                    f"the launcher ended with code {self.process.returncode} before its first job"
+                    f" ({_last_line(self._log.name)}); see {self._log.name}"
+                )
             return Outcome(lost=True)
         return None
 
@@ -249,7 +257,7 @@ class LocalExecutor:
         self._launchers = [launcher for launcher in self._launchers if launcher.alive or launcher.busy]
         self.warm_up()
         launcher = next(launcher for launcher in self._launchers if not launcher.busy)
-        launcher.send({"kind": kind, "folder": str(folder.resolve()), "ranks": ranks, "threads": threads})
+        launcher.send({"kind": kind, "folder": str(folder.absolute()), "ranks": ranks, "threads": threads})
         return LocalHandle(launcher)
 
     def adopt(self, folder: Path) -> None:

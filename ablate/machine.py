@@ -60,12 +60,21 @@ def device(kind: str, *, ranks: int) -> str:
 
 
 def slots(asked: int | str, *, trials: int, ranks: int, threads: int, device: str) -> int:
-    """How many trials run side by side; `auto` fills the cores, or gives each trial its GPUs, as long as there are
-    trials."""
+    """How many trials run side by side, as long as there are trials; `auto` fills the cores, or gives each trial its
+    GPUs."""
     if asked != "auto":
-        return int(asked)
+        return max(1, min(int(asked), trials))
     room = len(gpus()) // ranks if device == "cuda" else cores() // (ranks * threads)
     return max(1, min(room, trials))
+
+
+def memory(total: Path = Path("/proc/meminfo")) -> int:
+    """Bytes of memory; 0 where the system does not say."""
+    try:
+        lines = total.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemTotal:")), 0)
 
 
 def room(device: str) -> str:

@@ -228,7 +228,7 @@ def make_plan(study: Study) -> Plan:
     if asked.executor == LOCAL:
         slots = machine.slots(asked.slots, trials=trials, ranks=widest, threads=asked.threads, device=device)
     else:
-        slots = min(trials, MOST_JOBS) if asked.slots == "auto" else asked.slots
+        slots = max(1, min(trials, MOST_JOBS if asked.slots == "auto" else asked.slots))
     return replace(plan, slots=slots)
 
 

@@ -17,6 +17,9 @@ from ablate.sqlite import unsound
 from ablate.stored import Damaged
 from trainers import ways
 
+# Bytes at least: of a launcher that has loaded torch, and what a rank does not share with it.
+LAUNCHER, RANK = 150 * 2**20, 50 * 2**20
+
 
 class CannotRun(Exception):
     """This machine can't run the study as it stands."""
@@ -55,6 +58,8 @@ def check_machine(plan: Plan, runs: Path) -> None:
             f"resources: {plan.slots} trials side by side with {widest} ranks each need {widest * plan.slots} GPUs,"
             f" this machine shows {found}; set resources.ranks and resources.slots to fit, or resources.device to cpu"
         )
+    if plan.study.resources.executor == LOCAL:
+        check_memory(plan.slots, widest)
     try:
         runs.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -62,6 +67,17 @@ def check_machine(plan: Plan, runs: Path) -> None:
     if not os.access(runs, os.W_OK | os.X_OK):
         raise CannotRun(f"the runs folder is not writable: {runs}")
     check_space(plan, runs)
+
+
+def check_memory(slots: int, ranks: int) -> None:
+    """Raises CannotRun where processes that have but loaded torch would not fit into this machine's memory."""
+    needed, there = slots * (LAUNCHER + ranks * RANK), machine.memory()
+    if there and needed > there:
+        raise CannotRun(
+            f"resources.slots: {slots} trials side by side with {ranks} rank{'s' * (ranks != 1)} each need"
+            f" {needed / 2**30:.0f} GiB of memory before they train, this machine has {there / 2**30:.0f} GiB;"
+            " fewer slots, or auto"
+        )
 
 
 def check_stores(uri: str | None, storage: str, folder: StudyFolder) -> None:

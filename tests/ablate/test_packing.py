@@ -199,3 +199,22 @@ def test_without_the_tool_there_is_no_gpu_and_no_memory_to_fill(monkeypatch, tmp
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(machine, "_version", lambda distribution: "2.11.0")
     assert machine.gpu_memory() == 0 and machine.gpus() == ()
+
+
+def test_more_slots_than_trials_are_as_many_as_trials(tmp_path):
+    assert planned(tmp_path, slots=999).slots == len(planned(tmp_path, slots=1).specs)
+    assert planned(tmp_path, slots=999, executor="slurm", device="cpu").slots == len(planned(tmp_path, slots=1).specs)
+
+
+def test_processes_that_memory_cannot_hold_are_refused_with_figures(tmp_path, monkeypatch):
+    plan = planned(tmp_path, slots=2, device="cpu")
+    monkeypatch.setattr(machine, "memory", lambda: GB // 4)
+    with pytest.raises(CannotRun, match=r"resources.slots: 2 trials side by side .* this machine has 0 GiB"):
+        check_machine(plan, tmp_path / "runs")
+    monkeypatch.setattr(machine, "memory", lambda: 0)  # unknown
+    check_machine(plan, tmp_path / "runs")
+
+
+def test_this_machine_says_how_much_memory_it_has(tmp_path):
+    assert machine.memory() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024 * 1024
+    assert machine.memory(tmp_path / "none") == 0
