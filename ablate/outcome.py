@@ -163,8 +163,9 @@ def _record(id: str, folder: TrialFolder, status: Status, why: str) -> TrialResu
 def put_aside(folder: TrialFolder) -> None:
     """Rename a failed trial's folder, so that its id can run again and nothing is lost."""
     remove_branches(folder.branches)  # nobody goes on from a folder of another name
-    taken = len(list(folder.root.parent.glob(f"{folder.root.name}.failed-*")))
-    folder.root.rename(folder.root.with_name(f"{folder.root.name}.failed-{taken + 1}"))
+    names = [path.name.rpartition("-")[2] for path in folder.root.parent.glob(f"{folder.root.name}.failed-*")]
+    number = 1 + max((int(name) for name in names if name.isdecimal()), default=0)
+    folder.root.rename(folder.root.with_name(f"{folder.root.name}.failed-{number}"))
     failpoint("put-aside")
 
 

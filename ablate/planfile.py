@@ -9,11 +9,10 @@ from ablate import startfiles
 from ablate.failpoints import failpoint
 from ablate.patches import differences
 from ablate.plan import Plan
-from ablate.problems import StudyError
 from ablate.race import looks_of
 from ablate.records import StudyFolder, write_atomically
 from ablate.searchplan import only_adds
-from ablate.stored import read_plan, stated
+from ablate.stored import read_plan
 from ablate.yamlfile import write_yaml
 
 SHOWN_DIFFERENCES = 12
@@ -51,28 +50,17 @@ def _only_adds(before: dict, now: dict) -> bool:
 def write_plan(plan: Plan, folder: StudyFolder) -> None:
     """Write study.yaml and plan.json; a plan with the same hash stays as it was written.
 
-    Where its stores are is no part of the plan: `ablate sync` reads it in study.yaml, which then is written again.
+    What is no part of the plan, as where its stores and its data are, is read in study.yaml by others: it follows.
     """
     document = plan.to_json()
-    same = folder.plan.exists() and json.loads(folder.plan.read_text())["hash"] == document["hash"]
-    if same and _stores(folder) == (plan.study.tracking.mlflow, plan.study.tracking.optuna):
-        return
     recipes = [arm.resolved.recipe for arm in plan.arms]
-    text = startfiles.in_own_copies(plan.study.text, recipes, folder.cache, beside=folder.root)
-    write_atomically(folder.study, write_yaml(text))
-    if same:
-        return
-    failpoint("study-written")
-    write_atomically(folder.plan, json.dumps(document, indent=1))
-    failpoint("plan-written")
-
-
-def _stores(folder: StudyFolder) -> tuple[str | None, str] | None:
-    """As the folder's study.yaml states them; None where it can't be read, which others say."""
-    try:
-        return stated(folder)
-    except (StudyError, OSError, AttributeError):
-        return None
+    text = write_yaml(startfiles.in_own_copies(plan.study.text, recipes, folder.cache, beside=folder.root))
+    if not folder.study.exists() or folder.study.read_text() != text:
+        write_atomically(folder.study, text)
+        failpoint("study-written")
+    if not folder.plan.exists() or json.loads(folder.plan.read_text())["hash"] != document["hash"]:
+        write_atomically(folder.plan, json.dumps(document, indent=1))
+        failpoint("plan-written")
 
 
 def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:

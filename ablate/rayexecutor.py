@@ -108,7 +108,7 @@ class RayExecutor:
 
     def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Handle:
         self.warm_up()
-        handle = RayHandle(self, TrialFolder(folder), Job(kind, str(folder.resolve()), ranks, threads))
+        handle = RayHandle(self, TrialFolder(folder), Job(kind, str(folder.absolute()), ranks, threads))
         self._handles.append(handle)
         self._waiting.append(handle)
         self.tend()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -152,6 +153,10 @@ class TrialFolder:
     """Paths inside one trial's folder."""
 
     root: Path
+
+    def beside(self, place: str) -> Path:
+        """A place that spec.json states from here. As the path is written: a study's folder may be a link elsewhere."""
+        return Path(os.path.normpath(self.root / place))
 
     @property
     def spec(self) -> Path:

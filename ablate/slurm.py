@@ -121,7 +121,7 @@ class SlurmExecutor:
         return 0 if self.clock() < self._rest else max(0, self.slots - len(self._handles))
 
     def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Handle:
-        handle, job = SlurmHandle(self, TrialFolder(folder)), Job(kind, str(folder.resolve()), ranks, threads)
+        handle, job = SlurmHandle(self, TrialFolder(folder)), Job(kind, str(folder.absolute()), ranks, threads)
         if self._gathered and not _alike(self._gathered[0][1], job):
             self._submit()
         self._handles.append(handle)

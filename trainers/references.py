@@ -48,7 +48,7 @@ def run(folder: Path) -> None:
         torch.set_num_threads(1)  # as a trial by default: sums then do not depend on the machine's cores
         writer.append(Started, world_size=1, threads=1, device=platform.machine(), versions=versions())
         watchdog.enter("evaluation", 0)
-        values = measure(folder / spec["cache"], metrics=spec["metrics"], split=spec["split"], beat=watchdog.beat)
+        values = measure(paths.beside(spec["cache"]), metrics=spec["metrics"], split=spec["split"], beat=watchdog.beat)
         writer.append(Measured, step=0, images=0, split=spec["split"], values=values)
         writer.append(Ended, step=0, images=0, status=Status.done.value, seconds=time.monotonic() - began)
         writer.close()

@@ -51,9 +51,9 @@ def run(folder: Path) -> None:
         watchdog.peers = tuple(itertools.starmap(Process, ranks.gather((ranks.rank, os.uname().nodename, os.getpid()))))
         if ranks.size != spec.ranks:
             raise RuntimeError(f"the trial states {spec.ranks} ranks, but {ranks.size} were started")
-        start = {role: folder / place for role, place in document.get("start", {}).items()}
+        start = {role: paths.beside(place) for role, place in document.get("start", {}).items()}
         Trial(
-            paths, spec, tuple(document["metrics"]), folder / document["cache"], ranks, start, watchdog,
+            paths, spec, tuple(document["metrics"]), paths.beside(document["cache"]), ranks, start, watchdog,
             Sharing.of(document, folder),
         ).run()  # fmt: skip
 

@@ -168,4 +168,7 @@ def test_a_folder_put_aside_keeps_everything_under_a_free_name(folder):
     outcome.put_aside(folder)
     folder.root.mkdir()
     outcome.put_aside(folder)
-    assert sorted(path.name for path in folder.root.parent.iterdir()) == ["abc.failed-1", "abc.failed-2"]
+    (folder.root.parent / "abc.failed-1").rename(folder.root.parent / "kept")  # or removed by hand
+    folder.root.mkdir()
+    outcome.put_aside(folder)
+    assert sorted(path.name for path in folder.root.parent.iterdir()) == ["abc.failed-2", "abc.failed-3", "kept"]
