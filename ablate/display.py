@@ -27,6 +27,7 @@ class _Running:
     cell: Cell
     steps: int
     since: float  # on the display's clock
+    waits: bool = False  # for a node, in the queue of a scheduler
     step: int = 0
     values: dict[str, float] = field(default_factory=dict)
 
@@ -78,12 +79,19 @@ class Display:
 
     def started(self, cell: Cell, steps: int) -> None:
         """A trial starts (or is taken up again); `steps` is its number of generator updates."""
+        self._enter(_Running(cell, steps, since=self._clock()), "started")
+
+    def submitted(self, cell: Cell, steps: int) -> None:
+        """A trial is in the hands of a scheduler; it has started when that has found a node for it."""
+        self._enter(_Running(cell, steps, since=self._clock(), waits=True), "submitted")
+
+    def _enter(self, running: _Running, said: str) -> None:
         if self._earlier and not self._running:
             self._say(f"{self._earlier} of {self._total} trials ended in an earlier run")
             self._earlier = 0
-        self._running[cell] = _Running(cell, steps, since=self._clock())
+        self._running[running.cell] = running
         if self._live is None:
-            self._say(f"{self._count()} {_name(cell)}  started, {steps} steps")
+            self._say(f"{self._count()} {_name(running.cell)}  {said}, {running.steps} steps")
 
     def measured(self, cell: Cell, event: Measured) -> None:
         """The latest values of a running trial; other trials' are left aside."""
@@ -116,7 +124,7 @@ class Display:
             return None
         middle = len(self._seconds) // 2
         median = (self._seconds[middle] + self._seconds[~middle]) / 2
-        started = sum(min(self._clock() - running.since, median) for running in self._running.values())
+        started = sum(min(self._clock() - one.since, median) for one in self._running.values() if not one.waits)
         return max(0.0, (self._total - self._ended()) * median - started) / self._slots
 
     def _ended(self) -> int:
@@ -169,7 +177,7 @@ class Display:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for heading in ("trial", "step", "losses", self._metric, "elapsed"):
             table.add_column(heading, no_wrap=heading in ("step", "elapsed"))
-        for running in list(self._running.values()):
+        for running in [one for one in list(self._running.values()) if not one.waits]:
             table.add_row(*map(Text, self._row(running)))
         return Group(Text(self.headline(), style="bold"), table)
 
@@ -183,12 +191,12 @@ class Display:
     def headline(self) -> str:
         """`12/66 trials · done 10 · diverged 1 · failed 1 · running 2 · waiting 52 · about 5 min left`."""
         counts = [f"{status.value} {self._counts[status]}" for status in Status if self._counts[status]]
-        waiting = self._total - self._ended() - len(self._running)
+        running = sum(not one.waits for one in list(self._running.values()))
         parts = [
             f"{self._ended()}/{self._total} trials",
             *counts,
-            f"running {len(self._running)}",
-            f"waiting {waiting}",
+            f"running {running}",
+            f"waiting {self._total - self._ended() - running}",
         ]
         left = self.seconds_left()
         return " · ".join(parts + ([f"about {_duration(left)} left"] if left else []))

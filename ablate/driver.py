@@ -21,7 +21,7 @@ from ablate.artifacts import remove_checkpoints, tidy_ended
 from ablate.attempts import PREEMPTIONS, Attempts
 from ablate.branching import Branching, for_worker
 from ablate.disk import make_folders
-from ablate.events import Ended, Event, EventReader, Measured, Saved
+from ablate.events import Ended, Event, EventReader, Measured, Saved, Started, read
 from ablate.executor import Executor, Handle, Outcome
 from ablate.failpoints import failpoint
 from ablate.interrupts import Interrupt
@@ -52,6 +52,7 @@ class Running:
     cells: tuple[Cell, ...]
     handle: Handle
     reader: EventReader
+    before: int | None = None  # starts in its stream before its own, which it may wait for; None: it has begun
     over: float | None = None  # when its end was read, on the driver's clock
 
 
@@ -267,19 +268,23 @@ class Driver:
         self._write_spec(spec, folder)
         evict(folder.log)
         outcome.clear(folder)
+        before = _starts(read(folder.events)) if self.executor.outlives else 0
         handle = self.executor.start("run", folder.root, ranks=spec.ranks, threads=spec.threads)
         failpoint("trial-begun")
-        self._follow_from_now_on(spec, handle)
+        self._follow_from_now_on(spec, handle, before)
 
-    def _follow_from_now_on(self, spec: TrialSpec, handle: Handle) -> None:
+    def _follow_from_now_on(self, spec: TrialSpec, handle: Handle, before: int = 0) -> None:
+        """`before`: starts that its stream tells of already."""
         self.attempts.begin(spec.id)
         self.ran = True
         cells = self.plan.cells_of(spec.id)
-        self.running.append(Running(spec, cells, handle, EventReader(self.folder.trial(spec.id).events)))
+        reader = EventReader(self.folder.trial(spec.id).events)
+        self.running.append(Running(spec, cells, handle, reader, before if self.executor.outlives else None))
         for cell in cells:
             self.ledger.begin(cell)
             self.tracking.begin(cell, spec)
-        self.display.started(cells[0], self.plan.arm(cells[0].arm).generator_updates)
+        tell = self.display.submitted if self.executor.outlives else self.display.started
+        tell(cells[0], self.plan.arm(cells[0].arm).generator_updates)
 
     def _make_folder(self, id: str) -> None:
         """The trial's folder and those of the trials after it: a sync for each would be a quarter of its overhead."""
@@ -358,6 +363,8 @@ class Driver:
         new = running.reader.new()
         for cell in running.cells if new else ():
             self.tracking.follow(cell)
+        if running.before is not None:
+            self._begun(running, _starts(new))
         for event in new:
             if isinstance(event, Measured):
                 self.display.measured(running.cells[0], event)
@@ -368,6 +375,13 @@ class Driver:
             elif isinstance(event, Ended):
                 running.over = self.clock()
             self.branching.follow(running.spec.id, event)
+
+    def _begun(self, running: Running, starts: int) -> None:
+        """Say that a job which may have waited has begun, once its own start is in the stream."""
+        running.before -= starts
+        if running.before < 0:
+            running.before = None
+            self.display.started(running.cells[0], self.plan.arm(running.cells[0].arm).generator_updates)
 
     def _report(self, cells: tuple[Cell, ...], event: Measured) -> None:
         metric = self.plan.study.metric
@@ -396,6 +410,10 @@ def _document(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _starts(stream: Iterable[Event]) -> int:
+    return sum(isinstance(event, Started) for event in stream)
 
 
 def _name(running: Running) -> str:

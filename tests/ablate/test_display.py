@@ -50,6 +50,26 @@ def test_without_a_terminal_a_trial_is_a_line_at_its_start_and_one_at_its_end():
     ]
 
 
+def test_a_trial_that_waits_for_a_node_has_not_started():
+    display, stream, clock = plain(total=2, slots=2)
+    for cell in CELLS[:2]:
+        display.submitted(cell, 120)
+    assert display.headline() == "0/2 trials · running 0 · waiting 2"
+    clock.now += 1000
+    display.started(CELLS[0], 120)
+    assert display.headline() == "0/2 trials · running 1 · waiting 1"
+    display.ended(CELLS[0], result_of(CELLS[0], seconds=10.0))
+    assert display.seconds_left() == 10.0 / 2, "waiting is no work"
+    display.ended(CELLS[1], result_of(CELLS[1], Status.failed, why="machine: its job failed"))
+    assert stream.getvalue().splitlines() == [
+        "[0/2] base · seed 1  submitted, 120 steps",
+        "[0/2] lr_ratio=half · seed 1  submitted, 120 steps",
+        "[0/2] base · seed 1  started, 120 steps",
+        "[1/2] base · seed 1  done  gmsd 0.1235  10.0 s  (about 5 s left)",
+        "[2/2] lr_ratio=half · seed 1  failed  gmsd 0.1235  6.1 s  machine: its job failed",
+    ]
+
+
 def test_a_finished_trial_says_what_it_suffered_from():
     display, stream, _ = plain(total=1)
     display.started(CELLS[0], 120)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 
 import pytest
 
 from ablate import events
+from ablate.display import Display
 from ablate.driver import Driver
 from ablate.executor import Outcome
 from ablate.outcome import finished
@@ -44,7 +46,7 @@ def attempts(folder: StudyFolder) -> Counter[str]:
     )  # fmt: skip
 
 
-# -- what every executor promises, as far as it needs no ranks (test_executor_contract has the rest) ---------------
+# -- what every executor promises (test_executor_contract has the same of all, in real time) ------------------------
 
 
 @pytest.fixture
@@ -150,3 +152,20 @@ def test_a_driver_that_dies_leaves_its_jobs_to_the_next(tmp_path):
         assert len(cluster.jobs) == (NODES if end > cluster.seconds else 1), "they go on"
     results = driver(plan, folder, cluster).run()
     assert {result.status for result in results.values()} == {"done"} and {*attempts(folder).values()} == {1}
+
+
+def test_a_trial_is_said_to_have_started_when_it_has_a_node_in_every_attempt(tmp_path):
+    plan, folder = planned(tmp_path)
+    lost = next(iter(plan.specs))
+    cluster = Cluster(NODES, fate=lambda trial, attempt: "lost" if (trial, attempt) == (lost, 1) else "")
+    executor, stream = ScriptedExecutor(cluster, TRIALS), io.StringIO()
+    display = Display(TRIALS, metric="gmsd", stream=stream, live=False)
+    Driver(plan, folder, executor, Silent(), Silent(), display, leaving, sleep=executor.wait,
+           clock=lambda: cluster.now).run()  # fmt: skip
+    said = stream.getvalue().splitlines()
+    kinds = Counter(word for line in said for word in ("submitted", "started", "done") if f"  {word}" in line)
+    assert kinds == {"submitted": TRIALS + 1, "started": TRIALS + 1, "done": TRIALS}
+    assert all("submitted" in line for line in said[:TRIALS]), "long before most of them start"
+    first = plan.cells_of(lost)[0]
+    own = [line.split("  ")[1].partition(",")[0] for line in said if f"{first.arm} · seed {first.seed}  " in line]
+    assert own == ["submitted", "started", "submitted", "started", "done"]
