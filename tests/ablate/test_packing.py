@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ablate import events, executor, machine, packing
-from ablate.executor import LocalExecutor
+from ablate.executor import CannotLaunch, LocalExecutor
 from ablate.plan import make_plan
 from ablate.plan_words import describe
 from ablate.planning import document
@@ -218,3 +218,16 @@ def test_processes_that_memory_cannot_hold_are_refused_with_figures(tmp_path, mo
 def test_this_machine_says_how_much_memory_it_has(tmp_path):
     assert machine.memory() == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024 * 1024
     assert machine.memory(tmp_path / "none") == 0
+
+
+def test_a_launcher_that_does_not_start_says_why_and_where_to_look(tmp_path, monkeypatch):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho AF_UNIX path too long >&2\nexit 3\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(executor.sys, "executable", str(python))
+    local = LocalExecutor(1, tmp_path / "driver.log")
+    local.warm_up()
+    local._launchers[0].process.wait()
+    with pytest.raises(CannotLaunch, match=r"ended with code 3 .* \(AF_UNIX path too long\); see .*driver.log$"):
+        local._launchers[0].poll()
+    local.close()
