@@ -22,13 +22,14 @@ from ablate.disk import make_folder, write_atomically
 from ablate.executor import CannotLaunch, Handle, Outcome
 from ablate.records import TrialFolder, digest
 from ablate.resources import Resources
-from ablate.slurmqueue import Queued, cancelled, ending, in_queue, last_line, last_state, problems, time_limit
+from ablate.slurmqueue import Queued, cancelled, ending, in_queue, last_line, problems, remembered, time_limit
 from trainers.batch import Batch, answer, claim, claimant, requeued, running
 from trainers.pool import Job
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0  # between two questions to Slurm's controller, which all users share
+RECALL_SECONDS = 10.0  # between two for everybody's jobs that have ended, a longer answer
 PATIENCE = 60.0  # seconds for an answer to show after its job has gone: NFS may keep what it knows of names that long
 RETRY_SECONDS = 30.0  # until sbatch is asked again that has refused a job while others run
 GONE_SECONDS = 60.0  # for cancelled jobs to leave the queue
@@ -103,6 +104,9 @@ class SlurmExecutor:
         self._gathered: list[tuple[SlurmHandle, Job]] = []
         self._queue: dict[str, Queued] = {}  # our jobs that wait or run, by name
         self._looked: float | None = None
+        self._ids: dict[str, str] = {}  # Slurm's numbers of our jobs, by name
+        self._recalled: Mapping[str, Queued] | None = None  # what Slurm said last of jobs that have ended too
+        self._asked = -math.inf  # when it was asked for them
         self._answered = False  # whether Slurm has ever said what is in the queue
         self._accepted = False  # whether it has ever taken a job
         self._rest = -math.inf  # until when nothing is submitted
@@ -141,7 +145,7 @@ class SlurmExecutor:
         self._look()
         if not self._answered:
             raise CannotLaunch("executor slurm: squeue does not say which jobs there are")
-        if batch not in self._queue:
+        if batch not in self._queue and not self._lives_unlisted(batch):
             return None
         self._accepted = True
         self._handles.append(SlurmHandle(self, TrialFolder(folder), batch))
@@ -184,8 +188,7 @@ class SlurmExecutor:
             self._explain(handle, queued)
             handle.gone = None
             return None
-        handle.gone = self.clock() if handle.gone is None else handle.gone
-        return None if self.clock() - handle.gone < PATIENCE else self._without_answer(handle)
+        return self._unlisted(handle)
 
     def _given_up(self, handle: SlurmHandle) -> Outcome | None:
         """Of a trial in no job yet: it need not come into one that is asked to stop."""
@@ -199,11 +202,42 @@ class SlurmExecutor:
         trials = [handle.folder for handle in self._handles if handle.batch == batch]
         return all(trial.stop.exists() for trial in trials) and not requeued(self.place, batch).exists()
 
-    def _without_answer(self, handle: SlurmHandle) -> Outcome:
-        found = ending("TIMEOUT" if requeued(self.place, handle.batch).exists() else last_state(handle.batch))
+    def _unlisted(self, handle: SlurmHandle) -> Outcome | None:
+        """Of a trial whose job squeue does not list: it may be over, or on its way back."""
+        handle.gone = self._looked if handle.gone is None else handle.gone
+        if self.clock() - handle.gone < PATIENCE:
+            return None
+        job = self._last_said(handle.batch, handle.gone)
+        if job is None:
+            return None
+        if job.lives:
+            handle.gone = None
+            return None
+        return self._without_answer(handle, job)
+
+    def _without_answer(self, handle: SlurmHandle, job: Queued) -> Outcome:
+        found = ending("TIMEOUT" if requeued(self.place, handle.batch).exists() else job.state)
         if found.arms and running(self.place, handle.batch) != handle.trial:
             return Outcome(lost=True, preempted=True, said="its job was ended at another trial of it")
         return found
+
+    def _lives_unlisted(self, batch: str) -> bool:
+        """Whether a job lives that squeue does not list. Raises CannotLaunch where Slurm does not say."""
+        job = self._last_said(batch, -math.inf)
+        if job is None:
+            raise CannotLaunch("executor slurm: scontrol does not say which jobs there are")
+        return job.lives
+
+    def _last_said(self, batch: str, since: float) -> Queued | None:
+        """What Slurm remembers of a job, asked after `since`; without a state if nothing, None where it is silent."""
+        if self._asked < since or self.clock() - self._asked >= RECALL_SECONDS:
+            self._asked, self._recalled = self.clock(), remembered()
+        if self._recalled is None:
+            return None
+        job = self._recalled.get(batch, Queued("", ""))
+        if job.id:
+            self._ids[batch] = job.id
+        return job
 
     def _explain(self, handle: SlurmHandle, queued: Queued) -> None:
         """Say once why a job waits that may wait for ever."""
@@ -213,7 +247,8 @@ class SlurmExecutor:
 
     def cancel(self, batches: Iterable[str]) -> None:
         """End jobs, and wait until they have gone."""
-        ids = {batch: self._queue[batch].id for batch in dict.fromkeys(batches) if batch in self._queue}
+        alive = [batch for batch in dict.fromkeys(batches) if batch in self._queue or batch not in self._cancelled]
+        ids = {batch: self._ids[batch] for batch in alive if batch in self._ids}
         if not ids:
             return
         self._cancelled |= {*ids}
@@ -228,6 +263,7 @@ class SlurmExecutor:
         if at_once or self._looked is None or now - self._looked >= LOOK_SECONDS:
             if (found := in_queue()) is not None:
                 self._queue, self._answered = found, True
+                self._ids |= {name: job.id for name, job in found.items()}
             self._looked = self.clock()
         return self._queue
 
@@ -252,7 +288,7 @@ class SlurmExecutor:
         self._accepted = True
         for handle, _ in gathered:
             handle.batch = name
-        self._queue[name] = Queued(job.job_id, "PENDING")
+        self._queue[name], self._ids[name] = Queued(job.job_id, "PENDING"), job.job_id
         self._looked = self.clock()
 
     def _refused(self, gathered: list[tuple[SlurmHandle, Job]], error: Exception) -> None:

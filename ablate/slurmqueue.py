@@ -30,6 +30,11 @@ LOST = {
     "NODE_FAIL": "its node failed", "BOOT_FAIL": "its node did not start", "CANCELLED": "its job was cancelled",
     "FAILED": "its job failed", "COMPLETED": "its job ended without an answer", "": "Slurm knows its job no more",
 }  # fmt: skip
+# States of a job that goes on or comes back, though squeue may leave it out for a while.
+LIVING = {
+    "RUNNING", "PENDING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING",
+    "POWER_UP_NODE", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,11 @@ class Queued:
     def held(self) -> bool:
         """Whether Slurm has given it up: a node could not start it, or it was requeued too often."""
         return self.state == "PENDING" and self.reason.replace("_", " ").lower() in HELD
+
+    @property
+    def lives(self) -> bool:
+        """Whether it waits, runs, or will again."""
+        return bool(LIVING & {*self.state.split(",")})
 
 
 def in_queue() -> dict[str, Queued] | None:
@@ -63,13 +73,13 @@ def alive(place: Path) -> list[str]:
     return sorted(claimed & {*(in_queue() or {})})
 
 
-def last_state(batch: str) -> str:
-    """Of a job that has left the queue, as long as Slurm remembers it (MinJobAge, some minutes)."""
-    shown = _ask("scontrol", "--oneliner", "show", "job") or ""
-    for facts in map(_facts, shown.splitlines()):
-        if facts.get("JobName") == batch:
-            return facts.get("JobState", "")
-    return ""
+def remembered() -> dict[str, Queued] | None:
+    """Jobs that Slurm still knows by name, ended ones for some minutes (MinJobAge); None where it does not say."""
+    shown = _ask("scontrol", "--oneliner", "show", "job")
+    if shown is None:
+        return None
+    jobs = [facts for facts in map(_facts, shown.splitlines()) if "JobName" in facts]
+    return {facts["JobName"]: Queued(facts.get("JobId", ""), facts.get("JobState", "")) for facts in jobs}
 
 
 def ending(state: str) -> Outcome:

@@ -14,7 +14,7 @@ from ablate.outcome import Next, settle
 from ablate.plan import make_plan
 from ablate.plan_words import filled
 from ablate.records import StudyFolder, TrialFolder
-from ablate.slurm import PATIENCE, RETRY_SECONDS, Shape, SlurmExecutor
+from ablate.slurm import PATIENCE, RECALL_SECONDS, RETRY_SECONDS, Shape, SlurmExecutor
 from ablate.slurmqueue import room, time_limit
 from ablate.study import load
 from tests.ablate import studies
@@ -30,6 +30,7 @@ SCRIPTS = {
     "squeue": "[ -e silent ] && exit 1; cat queue 2>/dev/null || true",
     "scancel": """echo "$@" >> scancelled; for id in "$@"; do sed -i "/^$id|/d" queue; done""",
     "scontrol": """
+        [ -e mute ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
         case "$*" in *partition*) cat partition;; *) cat jobs 2>/dev/null || true;; esac""",
     "sinfo": """case "$*" in *%G*) [ -e silent ] && exit 1; cat nodes;; *) echo "test|up";; esac""",
     "srun": "true",
@@ -62,6 +63,12 @@ class Cluster:
         names = [line.split("|")[2] for line in self.lines("queue")]
         self.say("jobs", "".join(f"JobId=1 JobName={name} JobState={state}\n" for name in names))
         self.say("queue")
+        self.now += 10
+
+    def waits_for(self, reason: str) -> None:
+        """All jobs wait for a reason."""
+        rows = [line.split("|")[:3] for line in self.lines("queue")]
+        self.say("queue", "".join("|".join([*row, reason]) + "\n" for row in rows))
         self.now += 10
 
 
@@ -177,6 +184,50 @@ def test_an_answer_may_be_late_but_not_for_ever(cluster, trial, tmp_path):
     assert handles[0].poll() == Outcome({1: -9})
     cluster.now += PATIENCE
     assert handles[1].poll() == Outcome(lost=True, said="its node failed")
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "PENDING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD"])
+def test_a_job_that_squeue_leaves_out_lives_as_long_as_scontrol_says_so(cluster, trial, tmp_path, state):
+    executor, one = cluster.executor(), trial("one")
+    handle = begin(executor, one)
+    cluster.all_end(state)
+    again = cluster.executor().adopt(one.root)
+    for _ in range(3):
+        assert (handle.poll(), again.poll()) == (None, None)
+        cluster.now += PATIENCE
+    cluster.all_end("NODE_FAIL")
+    cluster.say("jobs", f"JobId=1 JobName={claimant(tmp_path / 'slurm', 'one')} JobState=NODE_FAIL\n")
+    handle.poll()
+    cluster.now += PATIENCE
+    assert handle.poll() == Outcome(lost=True, said="its node failed")
+    again.stop()
+    assert cluster.lines("scancelled") == ["1"], "also one that squeue does not list"
+
+
+def test_a_requeued_job_that_squeue_leaves_out_is_not_one_whose_time_was_up(cluster, trial, tmp_path):
+    executor, folder = cluster.executor(), trial("one")
+    handle = begin(executor, folder)
+    requeued(tmp_path / "slurm", claimant(tmp_path / "slurm", "one")).write_text(str(folder.root))
+    cluster.all_end("REQUEUED")
+    handle.poll()
+    cluster.now += PATIENCE
+    assert handle.poll() is None
+
+
+def test_a_silent_scontrol_has_not_forgotten_a_job(cluster, trial):
+    executor, one = cluster.executor(), trial("one")
+    handle = begin(executor, one)
+    cluster.all_end("FAILED")
+    cluster.say("mute")
+    handle.poll()
+    cluster.now += PATIENCE
+    assert handle.poll() is None
+    with pytest.raises(CannotLaunch, match="scontrol does not say"):
+        cluster.executor().adopt(one.root)
+    (cluster.root / "mute").unlink()
+    assert handle.poll() is None, "not at once"
+    cluster.now += RECALL_SECONDS
+    assert handle.poll() == Outcome(lost=True, said="its job failed")
 
 
 @pytest.mark.parametrize(("began", "kinds"), [
