@@ -22,7 +22,8 @@ from ablate.disk import make_folder, write_atomically
 from ablate.executor import CannotLaunch, Handle, Outcome
 from ablate.records import TrialFolder, digest
 from ablate.resources import Resources
-from ablate.slurmqueue import Queued, cancelled, ending, in_queue, last_line, problems, remembered, time_limit
+from ablate.slurmcommands import reason, submitting
+from ablate.slurmqueue import Queued, cancelled, ending, in_queue, problems, remembered, time_limit
 from trainers.batch import Batch, answer, claim, claimant, requeued, running
 from trainers.pool import Job
 
@@ -252,7 +253,7 @@ class SlurmExecutor:
         if not ids:
             return
         self._cancelled |= {*ids}
-        cancelled(ids.values())
+        cancelled([*ids.values()])
         end = self.clock() + GONE_SECONDS
         while self.clock() < end and {*ids} & {*self._look(at_once=True)}:
             time.sleep(0.5)
@@ -282,7 +283,8 @@ class SlurmExecutor:
         made = submitit.SlurmExecutor(folder=self.place / "log", max_num_timeout=REQUEUES)
         made.update_parameters(**self._parameters(name, jobs[0]))
         try:
-            job = made.submit(Batch(name, str(self.place.resolve()), jobs, self._nodes(jobs[0])))
+            with submitting(partition=self.shape.partition, account=self.shape.account):
+                job = made.submit(Batch(name, str(self.place.resolve()), jobs, self._nodes(jobs[0])))
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             return self._refused(gathered, error)
         self._accepted = True
@@ -293,10 +295,11 @@ class SlurmExecutor:
 
     def _refused(self, gathered: list[tuple[SlurmHandle, Job]], error: Exception) -> None:
         """Ask again later if Slurm has taken others: it may be busy, or have enough of ours. Raises CannotLaunch."""
-        never = any(words in last_line(error).lower() for words in NEVER)
+        said = reason(error)
+        never = any(words in said.lower() for words in NEVER)
         if never or not self._accepted:
-            raise CannotLaunch(f"executor slurm: sbatch refused the job: {last_line(error)}") from error
-        log.warning("sbatch refused a job, asked again in %.0f s: %s", RETRY_SECONDS, last_line(error))
+            raise CannotLaunch(f"executor slurm: sbatch refused the job: {said}") from error
+        log.warning("sbatch refused a job, asked again in %.0f s: %s", RETRY_SECONDS, said)
         self._gathered = [*gathered, *self._gathered]
         self._rest = self.clock() + RETRY_SECONDS
 

@@ -8,17 +8,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.executor import Outcome
 from ablate.resources import minutes
+from ablate.slurmcommands import ask, facts, partitions, reason, run
 from trainers.batch import claimant
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = 60  # seconds for a command
 TOOLS = ("sbatch", "sinfo", "squeue", "scontrol", "scancel", "srun")
 UP = ("idle", "mix", "alloc", "comp", "plnd", "resv")  # states of nodes, as sinfo shortens them
 # Reasons for which Slurm itself holds a job that waits, until somebody releases it; a hold by a person is none of them.
@@ -58,7 +58,7 @@ class Queued:
 
 def in_queue() -> dict[str, Queued] | None:
     """This user's jobs by name; None where Slurm does not say."""
-    listing = _ask("squeue", "--me", "--noheader", "--format", "%i|%T|%j|%r")
+    listing = ask("squeue", "--me", "--noheader", "--format", "%i|%T|%j|%r")
     if listing is None:
         return None
     rows = [line.strip().split("|", 3) for line in listing.splitlines() if line.count("|") >= 3]
@@ -75,11 +75,11 @@ def alive(place: Path) -> list[str]:
 
 def remembered() -> dict[str, Queued] | None:
     """Jobs that Slurm still knows by name, ended ones for some minutes (MinJobAge); None where it does not say."""
-    shown = _ask("scontrol", "--oneliner", "show", "job")
+    shown = ask("scontrol", "--oneliner", "show", "job")
     if shown is None:
         return None
-    jobs = [facts for facts in map(_facts, shown.splitlines()) if "JobName" in facts]
-    return {facts["JobName"]: Queued(facts.get("JobId", ""), facts.get("JobState", "")) for facts in jobs}
+    jobs = [job for job in map(facts, shown.splitlines()) if "JobName" in job]
+    return {job["JobName"]: Queued(job.get("JobId", ""), job.get("JobState", "")) for job in jobs}
 
 
 def ending(state: str) -> Outcome:
@@ -91,15 +91,18 @@ def ending(state: str) -> Outcome:
     return Outcome(lost=True, said=LOST.get(state, f"its job ended as {state}"))
 
 
-def cancelled(ids: Iterable[str]) -> None:
+def cancelled(ids: Collection[str]) -> None:
     """Ask Slurm to end jobs."""
-    _ask("scancel", *ids)
+    try:
+        run("scancel", *ids)
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("scancel of the jobs %s: %s", " ".join(ids), reason(error))
 
 
 def time_limit(partition: str | None) -> int | None:
     """Minutes that a partition (or the default one) gives a job that asks for none, or at most allows."""
-    shown = _ask("scontrol", "--oneliner", "show", "partition", *filter(None, [partition])) or ""
-    found = next((one for one in map(_facts, shown.splitlines()) if partition or one.get("Default") == "YES"), {})
+    shown = ask("scontrol", "--oneliner", "show", "partition", *filter(None, [partition])) or ""
+    found = next((one for one in map(facts, shown.splitlines()) if partition or one.get("Default") == "YES"), {})
     limits = [minutes(found.get(key, "")) for key in ("DefaultTime", "MaxTime")]
     return next((limit for limit in limits if limit), None)
 
@@ -109,11 +112,11 @@ def room(nodes: int, cpus: int, gpus: int, partition: str | None) -> int | None:
 
     As if nobody else used it, on the nodes that are up; None where Slurm does not say.
     """
-    listing = _ask("sinfo", "--noheader", "--Node", "--format", "%c|%G|%t|%P|%N")
+    listing = ask("sinfo", "--noheader", "--Node", "--format", "%c|%G|%t|%P|%N")
     if listing is None:
         return None
     rows = [line.strip().split("|") for line in listing.splitlines() if line.count("|") == 4]
-    wanted = partition.split(",") if partition else ()
+    wanted = partitions(partition)
     own = {row[4]: row for row in rows if (row[3].rstrip("*") in wanted if wanted else row[3].endswith("*"))}
     each = [_parts(row, cpus, gpus) for row in own.values() if row[2].startswith(UP)]
     most = sum(each) // nodes
@@ -132,28 +135,9 @@ def problems() -> list[str]:
     missing += [] if importlib.util.find_spec("submitit") else ["submitit (pip install ablate-gan[slurm])"]
     if missing:
         return [f"executor slurm: not found here: {', '.join(missing)}"]
-    shown = _ask("sinfo", "--noheader", "--format", "%R|%a")
+    shown = ask("sinfo", "--noheader", "--format", "%R|%a")
     if shown is None:
         return ["executor slurm: its controller does not answer (sinfo fails)"]
     if not any(line.strip().endswith("|up") for line in shown.splitlines()):
         return ["executor slurm: no partition is up"]
     return []
-
-
-def last_line(error: BaseException) -> str:
-    """Of what a command or an exception says."""
-    said = getattr(error, "stderr", None) or getattr(error, "output", None) or str(error)
-    return (str(said).strip().splitlines() or [type(error).__name__])[-1]
-
-
-def _ask(*words: str) -> str | None:
-    """What a command prints; None where it fails, which a busy controller lets happen."""
-    try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("%s: %s", words[0], last_line(error))
-        return None
-
-
-def _facts(line: str) -> dict[str, str]:
-    return dict(word.partition("=")[::2] for word in line.split())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from pathlib import Path
 
 import pytest
 
-from ablate import slurmplan
+from ablate import slurmcommands, slurmplan
 from ablate.executor import CannotLaunch, Outcome
 from ablate.executors import check
 from ablate.outcome import Next, settle
@@ -27,7 +29,9 @@ SCRIPTS = {
         name=$(sed -n 's/^#SBATCH --job-name=//p' "$1"); nodes=$(sed -n 's/^#SBATCH --nodes=//p' "$1")
         echo "$id|PENDING|$name|None" >> queue; echo "$name $nodes" >> submitted
         echo "Submitted batch job $id" """,
-    "squeue": "[ -e silent ] && exit 1; cat queue 2>/dev/null || true",
+    "squeue": """
+        [ -e silent ] && { echo "slurm_load_jobs error: Zero Bytes were transmitted" >&2; exit 1; }
+        cat queue 2>/dev/null || true""",
     "scancel": """echo "$@" >> scancelled; for id in "$@"; do sed -i "/^$id|/d" queue; done""",
     "scontrol": """
         [ -e mute ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
@@ -44,7 +48,7 @@ class Cluster:
         self.root, self.now = root, 0.0
         root.mkdir()
         for name, lines in SCRIPTS.items():
-            (root / name).write_text(f"#!/bin/bash\ncd {root}\n{lines}\n")
+            (root / name).write_text(f"#!/bin/bash\ncd {root}\nenv > env.{name}\n{lines}\n")
             (root / name).chmod(0o755)
         (root / "partition").write_text("PartitionName=test Default=YES DefaultTime=NONE MaxTime=1-00:00:00\n")
 
@@ -54,6 +58,10 @@ class Cluster:
     def lines(self, name: str) -> list[str]:
         path = self.root / name
         return path.read_text().splitlines() if path.exists() else []
+
+    def environment(self, name: str) -> set[str]:
+        """Names of the variables that a command was last run with."""
+        return {line.partition("=")[0] for line in self.lines(f"env.{name}")}
 
     def say(self, name: str, text: str = "") -> None:
         (self.root / name).write_text(text)
@@ -74,8 +82,7 @@ class Cluster:
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch) -> Cluster:
-    import os
-
+    monkeypatch.setattr(slurmcommands, "_silent", {})
     made = Cluster(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{made.root}{os.pathsep}{os.environ['PATH']}")
     return made
@@ -127,6 +134,60 @@ def test_a_trial_that_is_asked_to_stop_before_it_is_taken_never_comes_into_a_job
     waiting = begin(executor, folder)
     folder.stop.touch()
     assert waiting.poll() == Outcome() and settle("two", folder, Outcome(), attempts=1).next is Next.interrupted
+
+
+SETTINGS = {  # of users, and of an allocation in which the driver runs
+    "SQUEUE_FORMAT": "%i", "SQUEUE_STATES": "RUNNING", "SCANCEL_STATE": "PENDING", "SINFO_FORMAT": "%P",
+    "SBATCH_JOB_NAME": "mine", "SBATCH_ARRAY_INX": "0-3", "SBATCH_TIMELIMIT": "1", "SBATCH_OUTPUT": "out",
+    "SBATCH_WAIT": "1", "SBATCH_EXPORT": "NONE", "SLURM_GPUS": "8", "SLURM_GPUS_PER_TASK": "1", "SLURM_JOB_ID": "7",
+    "SLURM_CPUS_PER_GPU": "2", "SLURM_THREADS_PER_CORE": "1", "SRUN_CPUS_PER_TASK": "4",
+}  # fmt: skip
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_QOS", "SBATCH_RESERVATION", "SBATCH_CONSTRAINT", "SBATCH_MEM_PER_CPU")
+
+
+@pytest.mark.parametrize("shape", [{}, {"partition": "test"}, {"account": "ours"}])
+def test_a_users_settings_for_slurm_change_neither_its_answers_nor_our_jobs(cluster, trial, monkeypatch, shape):
+    for name, value in {**SETTINGS, **dict.fromkeys((*KEPT, "SBATCH_PARTITION", "SBATCH_ACCOUNT"), "x")}.items():
+        monkeypatch.setenv(name, value)
+    before, executor = dict(os.environ), cluster.executor(**shape)
+    executor.warm_up()
+    begin(executor, trial("one"))
+    cluster.now += 10
+    executor.close()
+    for tool in ("sbatch", "squeue", "scontrol", "scancel", "sinfo"):
+        assert not {*SETTINGS} & cluster.environment(tool) and {*KEPT} <= cluster.environment(tool), tool
+    given = cluster.environment("sbatch")
+    assert [f"SBATCH_{key.upper()}" in given for key in ("partition", "account")] == [
+        key not in shape for key in ("partition", "account")]  # fmt: skip
+    assert dict(os.environ) == before and {"PATH", "HOME"} & {*before} <= given
+
+
+def test_an_outage_of_the_controller_is_said_once_and_so_is_its_end(cluster, trial, caplog):
+    executor, one = cluster.executor(), trial("one")
+    handle = begin(executor, one)
+    for silent in (True, False):
+        cluster.say("silent")
+        for _ in range(3):
+            cluster.now += 10
+            assert handle.poll() is None
+        (cluster.root / "silent").unlink()
+        for _ in range(3):
+            cluster.now += 10
+            assert handle.poll() is None
+        said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        assert [line.split(":")[0].split(",")[0] for line in said] == [
+            "Slurm does not answer squeue", "Slurm answers squeue again"] * (1 if silent else 2)  # fmt: skip
+        assert "Zero Bytes were transmitted; jobs go on" in said[0]
+
+
+def test_a_command_that_hangs_or_is_not_there_is_said_in_words(cluster, monkeypatch, caplog):
+    monkeypatch.setattr(slurmcommands, "TIMEOUT", 0.05)
+    (cluster.root / "squeue").write_text("#!/bin/bash\nexec sleep 10\n")
+    (cluster.root / "scontrol").write_text("#!/bin/bash\nexit 3\n")
+    assert slurmcommands.ask("squeue") is slurmcommands.ask("scontrol") is slurmcommands.ask("sackd-none") is None
+    said = [record.getMessage() for record in caplog.records]
+    assert "nothing within" in said[0] and "it ended with code 3" in said[1] and "No such file" in said[2]
+    assert not any("Command" in line for line in said)
 
 
 def test_references_take_one_node_whatever_trials_take(cluster, trial):
