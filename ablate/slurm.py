@@ -13,18 +13,17 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from ablate.disk import make_folder, write_atomically
 from ablate.executor import CannotLaunch, Handle, Outcome
 from ablate.records import TrialFolder, digest
-from ablate.resources import Resources
-from ablate.slurmcommands import reason, submitting
+from ablate.slurmjob import Refused, Shape, alike, submit
 from ablate.slurmqueue import Queued, cancelled, ending, in_queue, problems, remembered, time_limit
-from trainers.batch import Batch, answer, claim, claimant, requeued, running
+from trainers.batch import answer, claim, claimant, requeued, running
 from trainers.pool import Job
 
 log = logging.getLogger(__name__)
@@ -34,34 +33,10 @@ RECALL_SECONDS = 10.0  # between two for everybody's jobs that have ended, a lon
 PATIENCE = 60.0  # seconds for an answer to show after its job has gone: NFS may keep what it knows of names that long
 RETRY_SECONDS = 30.0  # until sbatch is asked again that has refused a job while others run
 GONE_SECONDS = 60.0  # for cancelled jobs to leave the queue
-REQUEUES = 3  # of one job at its time limit, with nobody there; then it takes a driver to make another
 LONGEST = 365 * 24 * 60  # minutes, where neither study nor partition says less
 # Reasons for which a job waits that pass by themselves.
 WAITING = ("", "None", "Priority", "Resources", "BeginTime", "Cleaning", "Dependency", "Reservation")
-# Of sbatch's refusals those that stay: no node, partition or account will ever do.
-NEVER = ("configuration is not available", "invalid partition", "invalid account", "invalid qos",
-         "invalid generic resource", "more processors requested", "node count specification invalid")  # fmt: skip
 ENDED_HERE = "its job was ended from here"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What one job asks for; None leaves it to the cluster."""
-
-    nodes: int = 1
-    partition: str | None = None
-    gpus_per_node: int | None = None
-    cpus_per_task: int | None = None
-    time: int | None = None  # minutes
-    account: str | None = None
-    setup: tuple[str, ...] = ()  # shell lines before the job, such as `module load cuda`
-    trials_per_job: int = 1
-
-    @classmethod
-    def of(cls, asked: Resources) -> Shape:
-        """The shape that a study asks for."""
-        same = {one.name: getattr(asked, one.name) for one in fields(cls)}
-        return cls(**{**same, "time": asked.minutes})
 
 
 @dataclass
@@ -85,6 +60,7 @@ class SlurmHandle:
     def stop(self) -> None:
         """Cancel its job, also where others wait in it."""
         if self.outcome is None:
+            self.executor.forget(self)
             self.executor.cancel([self.batch])
             self.outcome = Outcome(lost=True, said=ENDED_HERE)
 
@@ -110,7 +86,7 @@ class SlurmExecutor:
         self._asked = -math.inf  # when it was asked for them
         self._answered = False  # whether Slurm has ever said what is in the queue
         self._accepted = False  # whether it has ever taken a job
-        self._rest = -math.inf  # until when nothing is submitted
+        self._again: float | None = None  # when what was refused is submitted again
         self._cancelled: set[str] = set()  # jobs that were ended from here
         self._told: set[str] = set()  # jobs of which it was said why they wait
 
@@ -123,16 +99,16 @@ class SlurmExecutor:
 
     def free(self) -> int:
         self._handles = [handle for handle in self._handles if handle.outcome is None]
-        return 0 if self.clock() < self._rest else max(0, self.slots - len(self._handles))
+        return 0 if self._again is not None else max(0, self.slots - len(self._handles))
 
     def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Handle:
         handle, job = SlurmHandle(self, TrialFolder(folder)), Job(kind, str(folder.resolve()), ranks, threads)
-        if self._gathered and not _alike(self._gathered[0][1], job):
-            self._submit()
+        if self._gathered and not alike(self._gathered[0][1], job):
+            self._submit_if_due()
         self._handles.append(handle)
         self._gathered.append((handle, job))
-        if len(self._gathered) >= self.shape.trials_per_job or kind != "run":
-            self._submit()
+        if len(self._gathered) >= self.shape.of_job(job)[1]:
+            self._submit_if_due()
         return handle
 
     def adopt(self, folder: Path) -> Handle | None:
@@ -169,8 +145,7 @@ class SlurmExecutor:
 
     def outcome(self, handle: SlurmHandle) -> Outcome | None:
         """How a trial's job ended, None while it may still write its answer."""
-        if self._gathered and self.clock() >= self._rest:  # the driver has started all that it can now
-            self._submit()
+        self._submit_if_due()  # the driver has started all that it can now
         if not handle.batch:
             return self._given_up(handle)
         path = answer(self.place, handle.batch, handle.trial)
@@ -195,8 +170,13 @@ class SlurmExecutor:
         """Of a trial in no job yet: it need not come into one that is asked to stop."""
         if not handle.folder.stop.exists():
             return None
-        self._gathered = [(one, job) for one, job in self._gathered if one is not handle]
+        self.forget(handle)
         return Outcome()
+
+    def forget(self, handle: SlurmHandle) -> None:
+        """Submit a trial no more that is in no job yet."""
+        self._gathered = [(one, job) for one, job in self._gathered if one is not handle]
+        self._again = self._again if self._gathered else None
 
     def _unwanted(self, batch: str) -> bool:
         """Whether all of a job's trials are asked to stop, and not by the job itself, to be requeued."""
@@ -270,56 +250,49 @@ class SlurmExecutor:
 
     # -- submitting -----------------------------------------------------------------------------
 
-    def _submit(self) -> None:
-        """One job for all that has been gathered. The claims come first: a killed driver finds what it began."""
-        import submitit
-        from submitit.core.utils import FailedJobError, FailedSubmissionError
+    def _submit_if_due(self) -> None:
+        if self._again is None or self.clock() >= self._again:
+            self._submit()
 
-        gathered, self._gathered = self._gathered, []
-        jobs = tuple(job for _, job in gathered)
-        name = f"ablate-{gathered[0][0].trial}-{digest([self.clock(), time.time(), [job.folder for job in jobs]], 6)}"
-        for handle, _ in gathered:
+    def _submit(self) -> None:
+        """Jobs of at most `trials_per_job` trials for all that has been gathered, until Slurm refuses one."""
+        while self._gathered:
+            piece = self._piece()
+            try:
+                self._hand_over(piece)
+            except Refused as refusal:
+                return self._refused(refusal)
+            self._gathered = self._gathered[len(piece) :]
+        self._again = None
+
+    def _piece(self) -> list[tuple[SlurmHandle, Job]]:
+        """What of it goes into one job."""
+        first = self._gathered[0][1]
+        return list(takewhile(lambda one: alike(one[1], first), self._gathered[: self.shape.of_job(first)[1]]))
+
+    def _hand_over(self, piece: list[tuple[SlurmHandle, Job]]) -> None:
+        """One job. The claims come first: a killed driver finds what it began. Raises Refused."""
+        jobs = [job for _, job in piece]
+        name = f"ablate-{piece[0][0].trial}-{digest([self.clock(), time.time(), [job.folder for job in jobs]], 6)}"
+        for handle, _ in piece:
             write_atomically(claim(self.place, handle.trial), json.dumps({"batch": name}))
-        made = submitit.SlurmExecutor(folder=self.place / "log", max_num_timeout=REQUEUES)
-        made.update_parameters(**self._parameters(name, jobs[0]))
-        try:
-            with submitting(partition=self.shape.partition, account=self.shape.account):
-                job = made.submit(Batch(name, str(self.place.resolve()), jobs, self._nodes(jobs[0])))
-        except (FailedJobError, FailedSubmissionError, OSError) as error:
-            return self._refused(gathered, error)
+        id = submit(self.place, name, jobs, self.shape, self._minutes)
         self._accepted = True
-        for handle, _ in gathered:
+        for handle, _ in piece:
             handle.batch = name
-        self._queue[name], self._ids[name] = Queued(job.job_id, "PENDING"), job.job_id
+        self._queue[name], self._ids[name] = Queued(id, "PENDING"), id
         self._looked = self.clock()
 
-    def _refused(self, gathered: list[tuple[SlurmHandle, Job]], error: Exception) -> None:
+    def _refused(self, refusal: Refused) -> None:
         """Ask again later if Slurm has taken others: it may be busy, or have enough of ours. Raises CannotLaunch."""
-        said = reason(error)
-        never = any(words in said.lower() for words in NEVER)
-        if never or not self._accepted:
-            raise CannotLaunch(f"executor slurm: sbatch refused the job: {said}") from error
-        log.warning("sbatch refused a job, asked again in %.0f s: %s", RETRY_SECONDS, said)
-        self._gathered = [*gathered, *self._gathered]
-        self._rest = self.clock() + RETRY_SECONDS
-
-    def _nodes(self, job: Job) -> int:
-        return self.shape.nodes if job.kind == "run" else 1  # references are scored by one rank
-
-    def _parameters(self, name: str, job: Job) -> dict[str, Any]:
-        shape, nodes = self.shape, self._nodes(job)
-        each = -(-job.ranks // nodes)
-        asked = {"job_name": name, "nodes": nodes, "ntasks_per_node": 1,
-                 "cpus_per_task": shape.cpus_per_task or each * job.threads, "partition": shape.partition,
-                 "gpus_per_node": shape.gpus_per_node, "time": self._minutes, "account": shape.account,
-                 "setup": list(shape.setup) or None}  # fmt: skip
-        return {key: value for key, value in asked.items() if value is not None}
+        if refusal.never or not self._accepted:
+            self._gathered = []
+            raise CannotLaunch(f"executor slurm: {refusal}") from refusal
+        if self._again is None:
+            log.warning("%s; asked again every %.0f s", refusal, RETRY_SECONDS)
+        self._again = self.clock() + RETRY_SECONDS
 
     @cached_property
     def _minutes(self) -> int:
         """A job's time limit: the study's, else what the partition gives or at most allows."""
         return self.shape.time or time_limit(self.shape.partition) or LONGEST
-
-
-def _alike(one: Job, other: Job) -> bool:
-    return (one.kind, one.ranks, one.threads) == (other.kind, other.ranks, other.threads)

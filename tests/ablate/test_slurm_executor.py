@@ -112,10 +112,42 @@ def test_what_slurm_never_takes_is_said_and_what_it_takes_no_more_of_is_tried_ag
     cluster.say("refuses")
     waiting = begin(executor, trial("three"))
     assert (taken.poll(), waiting.poll(), executor.free()) == (None, None, 0)
+    cluster.now += RETRY_SECONDS
+    assert executor.free() == 0, "what was refused goes first"
+    assert waiting.poll() is None and executor.free() == 0, "and is refused again"
     (cluster.root / "refuses").unlink()
     assert waiting.poll() is None and len(cluster.lines("submitted")) == 1, "not at once"
     cluster.now += RETRY_SECONDS
     assert waiting.poll() is None and len(cluster.lines("submitted")) == 2 and executor.free() > 0
+
+
+@pytest.mark.parametrize(("each", "jobs"), [(1, ["two", "three", "four"]), (2, ["two", "four"])])
+def test_what_was_refused_comes_into_as_many_jobs_as_it_would_have(cluster, trial, tmp_path, caplog, each, jobs):
+    executor = cluster.executor(trials_per_job=each)
+    begin(executor, trial("one")).poll()
+    cluster.say("refuses")
+    waiting = [begin(executor, trial(name)) for name in ("two", "three", "four")]
+    for _ in range(3):
+        assert [handle.poll() for handle in waiting] == [None] * 3
+        cluster.now += RETRY_SECONDS
+    (cluster.root / "refuses").unlink()
+    assert [handle.poll() for handle in waiting] == [None] * 3
+    named = [line.split()[0].split("-")[1] for line in cluster.lines("submitted")]
+    assert named == ["one", *jobs] and executor.free() == 0
+    assert len({claimant(tmp_path / "slurm", name) for name in ("two", "three", "four")}) == len(jobs)
+    assert len([1 for record in caplog.records if "sbatch refused" in record.getMessage()]) == 1
+
+
+def test_what_was_refused_and_is_wanted_no_more_keeps_no_place(cluster, trial):
+    executor = cluster.executor()
+    begin(executor, trial("one")).poll()
+    cluster.say("refuses")
+    waiting = begin(executor, trial("two"))
+    waiting.stop()
+    (cluster.root / "refuses").unlink()
+    cluster.now += RETRY_SECONDS
+    assert executor.free() == 3 and begin(executor, trial("three")).poll() is None
+    assert [line.split("-")[1] for line in cluster.lines("submitted")] == ["one", "three"]
 
 
 @pytest.mark.parametrize("words", ["Requested node configuration is not available", "Invalid account specified"])

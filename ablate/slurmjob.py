@@ -1,0 +1,81 @@
+"""What a job of Slurm asks for, and its way there through submitit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ablate.resources import Resources
+from ablate.slurmcommands import reason, submitting
+from trainers.batch import Batch
+from trainers.pool import Job
+
+LOG = "log"  # submitit's folder, in that of the claims
+REQUEUES = 3  # of one job at its time limit, with nobody there; then it takes a driver to make another
+# Of sbatch's refusals those that stay: no node, partition or account will ever do.
+NEVER = ("configuration is not available", "invalid partition", "invalid account", "invalid qos",
+         "invalid generic resource", "more processors requested", "node count specification invalid")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What one job asks for; None leaves it to the cluster."""
+
+    nodes: int = 1
+    partition: str | None = None
+    gpus_per_node: int | None = None
+    cpus_per_task: int | None = None
+    time: int | None = None  # minutes
+    account: str | None = None
+    setup: tuple[str, ...] = ()  # shell lines before the job, such as `module load cuda`
+    trials_per_job: int = 1
+
+    @classmethod
+    def of(cls, asked: Resources) -> Shape:
+        """The shape that a study asks for."""
+        same = {one.name: getattr(asked, one.name) for one in fields(cls)}
+        return cls(**{**same, "time": asked.minutes})
+
+    def of_job(self, job: Job) -> tuple[int, int]:
+        """Nodes that a job lies on, and trials like it that may share one."""
+        return (self.nodes, self.trials_per_job) if job.kind == "run" else (1, 1)  # references are scored by one rank
+
+    def parameters(self, name: str, job: Job, minutes: int) -> dict[str, Any]:
+        """As submitit calls them."""
+        nodes, _ = self.of_job(job)
+        each = -(-job.ranks // nodes)
+        asked = {"job_name": name, "nodes": nodes, "ntasks_per_node": 1,
+                 "cpus_per_task": self.cpus_per_task or each * job.threads, "partition": self.partition,
+                 "gpus_per_node": self.gpus_per_node, "time": minutes, "account": self.account,
+                 "setup": list(self.setup) or None}  # fmt: skip
+        return {key: value for key, value in asked.items() if value is not None}
+
+
+class Refused(RuntimeError):
+    """Slurm takes a job not now, or never."""
+
+    @property
+    def never(self) -> bool:
+        return any(words in str(self).lower() for words in NEVER)
+
+
+def submit(place: Path, name: str, jobs: Sequence[Job], shape: Shape, minutes: int) -> str:
+    """Slurm's number of a job for trials that are alike. Raises Refused."""
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    made = submitit.SlurmExecutor(folder=place / LOG, max_num_timeout=REQUEUES)
+    made.update_parameters(**shape.parameters(name, jobs[0], minutes))
+    batch = Batch(name, str(place.resolve()), tuple(jobs), shape.of_job(jobs[0])[0])
+    try:
+        with submitting(partition=shape.partition, account=shape.account):
+            return made.submit(batch).job_id
+    except (FailedJobError, FailedSubmissionError, OSError) as error:
+        raise Refused(f"sbatch refused the job: {reason(error)}") from error
+
+
+def alike(one: Job, other: Job) -> bool:
+    """Whether two trials may share a job."""
+    return (one.kind, one.ranks, one.threads) == (other.kind, other.ranks, other.threads)
