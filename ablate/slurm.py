@@ -14,14 +14,13 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 
 from ablate.disk import make_folder, write_atomically
 from ablate.executor import CannotLaunch, Handle, Outcome
 from ablate.records import TrialFolder, digest
-from ablate.slurmjob import Refused, Shape, alike, submit
+from ablate.slurmjob import Refused, Shape, alike, never_begins, submit
 from ablate.slurmqueue import Queued, cancelled, ending, in_queue, problems, remembered, time_limit
 from trainers.batch import answer, claim, claimant, requeued, running
 from trainers.pool import Job
@@ -33,7 +32,6 @@ RECALL_SECONDS = 10.0  # between two for everybody's jobs that have ended, a lon
 PATIENCE = 60.0  # seconds for an answer to show after its job has gone: NFS may keep what it knows of names that long
 RETRY_SECONDS = 30.0  # until sbatch is asked again that has refused a job while others run
 GONE_SECONDS = 60.0  # for cancelled jobs to leave the queue
-LONGEST = 365 * 24 * 60  # minutes, where neither study nor partition says less
 # Reasons for which a job waits that pass by themselves.
 WAITING = ("", "None", "Priority", "Resources", "BeginTime", "Cleaning", "Dependency", "Reservation")
 ENDED_HERE = "its job was ended from here"
@@ -88,6 +86,7 @@ class SlurmExecutor:
         self._accepted = False  # whether it has ever taken a job
         self._again: float | None = None  # when what was refused is submitted again
         self._cancelled: set[str] = set()  # jobs that were ended from here
+        self._limit: int | None = None  # minutes that jobs ask for
         self._told: set[str] = set()  # jobs of which it was said why they wait
 
     # -- the contract ---------------------------------------------------------------------------
@@ -221,10 +220,19 @@ class SlurmExecutor:
         return job
 
     def _explain(self, handle: SlurmHandle, queued: Queued) -> None:
-        """Say once why a job waits that may wait for ever."""
-        if queued.state == "PENDING" and queued.reason not in WAITING and handle.batch not in self._told:
-            self._told.add(handle.batch)
-            log.warning("job %s of trial %s waits: %s", queued.id, handle.trial, queued.reason)
+        """Say once why a job waits that may wait for ever. Raises CannotLaunch where it surely does, by our doing."""
+        if queued.state != "PENDING" or queued.reason in WAITING or handle.batch in self._told:
+            return
+        self._told.add(handle.batch)
+        nodes = 1 if handle.trial == "references" else self.shape.nodes
+        if why := never_begins(queued, self.shape, nodes, self._limit):
+            self.cancel([name for name in self._ours() if self._queue[name].reason == queued.reason])
+            raise CannotLaunch(f"executor slurm: {why}")
+        log.warning("job %s of trial %s waits: %s", queued.id, handle.trial, queued.reason)
+
+    def _ours(self) -> set[str]:
+        """Jobs in the queue that a trial is waited for in."""
+        return {handle.batch for handle in self._handles if handle.outcome is None} & {*self._queue}
 
     def cancel(self, batches: Iterable[str]) -> None:
         """End jobs, and wait until they have gone."""
@@ -272,11 +280,11 @@ class SlurmExecutor:
 
     def _hand_over(self, piece: list[tuple[SlurmHandle, Job]]) -> None:
         """One job. The claims come first: a killed driver finds what it began. Raises Refused."""
-        jobs = [job for _, job in piece]
+        jobs, minutes = [job for _, job in piece], self._minutes()
         name = f"ablate-{piece[0][0].trial}-{digest([self.clock(), time.time(), [job.folder for job in jobs]], 6)}"
         for handle, _ in piece:
             write_atomically(claim(self.place, handle.trial), json.dumps({"batch": name}))
-        id = submit(self.place, name, jobs, self.shape, self._minutes)
+        id = submit(self.place, name, jobs, self.shape, minutes)
         self._accepted = True
         for handle, _ in piece:
             handle.batch = name
@@ -292,7 +300,9 @@ class SlurmExecutor:
             log.warning("%s; asked again every %.0f s", refusal, RETRY_SECONDS)
         self._again = self.clock() + RETRY_SECONDS
 
-    @cached_property
     def _minutes(self) -> int:
-        """A job's time limit: the study's, else what the partition gives or at most allows."""
-        return self.shape.time or time_limit(self.shape.partition) or LONGEST
+        """A job's time limit: the study's, else what the partition gives or at most allows. Raises Refused."""
+        self._limit = self._limit or self.shape.time or time_limit(self.shape.partition)
+        if self._limit is None:
+            raise Refused("scontrol does not say how long a job may be")
+        return self._limit

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.resources import Resources
-from ablate.slurmcommands import reason, submitting
+from ablate.slurmcommands import partitions, reason, submitting
+from ablate.slurmqueue import Queued, least_nodes
 from trainers.batch import Batch
 from trainers.pool import Job
 
@@ -17,6 +18,9 @@ REQUEUES = 3  # of one job at its time limit, with nobody there; then it takes a
 # Of sbatch's refusals those that stay: no node, partition or account will ever do.
 NEVER = ("configuration is not available", "invalid partition", "invalid account", "invalid qos",
          "invalid generic resource", "more processors requested", "node count specification invalid")  # fmt: skip
+
+# Reasons for which a job waits that asks for more time than anybody gives it.
+TOO_LONG = ("PartitionTimeLimit", "QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit")
 
 
 @dataclass(frozen=True)
@@ -79,3 +83,21 @@ def submit(place: Path, name: str, jobs: Sequence[Job], shape: Shape, minutes: i
 def alike(one: Job, other: Job) -> bool:
     """Whether two trials may share a job."""
     return (one.kind, one.ranks, one.threads) == (other.kind, other.ranks, other.threads)
+
+
+def never_begins(queued: Queued, shape: Shape, nodes: int, minutes: int | None) -> str:
+    """Why a job can only wait, by limits that the study leaves to us; empty where it may begin one day."""
+    names = ",".join(partitions(shape.partition))
+    where = f"partition {names}" if names else "the default partition"
+    if queued.reason in TOO_LONG and shape.time is None:
+        asked = f"{minutes} minutes" if minutes else "a time"
+        return (
+            f"job {queued.id} would wait for ever ({queued.reason}): it asks for {asked}, as the study says none, and"
+            f" {where} or your account allows less; set resources.time. It was cancelled"
+        )
+    if queued.reason == "PartitionNodeLimit" and nodes == 1 and (least := least_nodes(shape.partition) or 0) > 1:
+        return (
+            f"job {queued.id} would wait for ever ({queued.reason}): it asks for 1 node, and {where} gives no job less"
+            f" than {least}; set resources.nodes, or another resources.partition. It was cancelled"
+        )
+    return ""

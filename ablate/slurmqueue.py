@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 TOOLS = ("sbatch", "sinfo", "squeue", "scontrol", "scancel", "srun")
 UP = ("idle", "mix", "alloc", "comp", "plnd", "resv")  # states of nodes, as sinfo shortens them
+LONGEST = 365 * 24 * 60  # minutes, where neither study nor partition says less
 # Reasons for which Slurm itself holds a job that waits, until somebody releases it; a hold by a person is none of them.
 HELD = ("launch failed requeued held", "jobholdmaxrequeue")
 # What the last state of a job means for a trial that it left without an answer.
@@ -100,11 +101,29 @@ def cancelled(ids: Collection[str]) -> None:
 
 
 def time_limit(partition: str | None) -> int | None:
-    """Minutes that a partition (or the default one) gives a job that asks for none, or at most allows."""
-    shown = ask("scontrol", "--oneliner", "show", "partition", *filter(None, [partition])) or ""
-    found = next((one for one in map(facts, shown.splitlines()) if partition or one.get("Default") == "YES"), {})
-    limits = [minutes(found.get(key, "")) for key in ("DefaultTime", "MaxTime")]
-    return next((limit for limit in limits if limit), None)
+    """Minutes that any of the partitions (or the default one) gives a job that asks for none, or at most allows.
+
+    LONGEST where nothing limits it, None where Slurm does not say.
+    """
+    found = _allowed(partition)
+    limits = [[minutes(one.get(key, "")) for key in ("DefaultTime", "MaxTime")] for one in found or ()]
+    own = [next(filter(None, one), LONGEST) for one in limits]
+    return None if found is None else min(own, default=LONGEST)
+
+
+def least_nodes(partition: str | None) -> int | None:
+    """Nodes that one of the partitions (or the default one) gives a job at least; None where Slurm does not say."""
+    found = _allowed(partition)
+    return min((int(one.get("MinNodes", "0")) for one in found), default=0) if found is not None else None
+
+
+def _allowed(partition: str | None) -> list[Mapping[str, str]] | None:
+    """What each of the partitions (or the default one) allows: all are asked for, as a wrong name is no silence."""
+    shown = ask("scontrol", "--oneliner", "--all", "show", "partition")
+    if shown is None:
+        return None
+    wanted, found = partitions(partition), [facts(line) for line in shown.splitlines()]
+    return [one for one in found if (one.get("PartitionName") in wanted if wanted else one.get("Default") == "YES")]
 
 
 def room(nodes: int, cpus: int, gpus: int, partition: str | None) -> int | None:

@@ -17,7 +17,7 @@ from ablate.plan import make_plan
 from ablate.plan_words import filled
 from ablate.records import StudyFolder, TrialFolder
 from ablate.slurm import PATIENCE, RECALL_SECONDS, RETRY_SECONDS, Shape, SlurmExecutor
-from ablate.slurmqueue import room, time_limit
+from ablate.slurmqueue import LONGEST, room, time_limit
 from ablate.study import load
 from tests.ablate import studies
 from trainers.batch import answer, claimant, current, requeued
@@ -28,6 +28,7 @@ SCRIPTS = {
         id=$(($(cat ids 2>/dev/null || echo 0) + 1)); echo $id > ids
         name=$(sed -n 's/^#SBATCH --job-name=//p' "$1"); nodes=$(sed -n 's/^#SBATCH --nodes=//p' "$1")
         echo "$id|PENDING|$name|None" >> queue; echo "$name $nodes" >> submitted
+        sed -n 's/^#SBATCH //p' "$1" > script
         echo "Submitted batch job $id" """,
     "squeue": """
         [ -e silent ] && { echo "slurm_load_jobs error: Zero Bytes were transmitted" >&2; exit 1; }
@@ -402,7 +403,60 @@ def test_a_limit_that_the_study_leaves_open_is_the_partitions(cluster):
     cluster.say("partition", "PartitionName=test Default=YES DefaultTime=02:00:00 MaxTime=UNLIMITED\n")
     assert time_limit(None) == 120
     cluster.say("partition", "PartitionName=test Default=NO DefaultTime=NONE MaxTime=UNLIMITED\n")
-    assert time_limit("test") is None
+    assert time_limit("test") == LONGEST
+
+
+@pytest.mark.parametrize(("named", "allowed"), [
+    ("a,b", 60), ("b,a", 60), ("a", 1440), ("c", LONGEST), ("a,c", 1440), ("a,none", 1440), ("none", LONGEST),
+    (None, 30),
+])  # fmt: skip
+def test_of_several_partitions_the_shortest_limit_counts(cluster, monkeypatch, named, allowed):
+    cluster.say("partition", """PartitionName=a Default=NO DefaultTime=NONE MaxTime=1-00:00:00
+PartitionName=b Default=NO DefaultTime=NONE MaxTime=01:00:00
+PartitionName=c Default=NO DefaultTime=NONE MaxTime=UNLIMITED
+PartitionName=d Default=YES DefaultTime=00:30:00 MaxTime=UNLIMITED
+""")
+    assert time_limit(named) == allowed
+    monkeypatch.setenv("SBATCH_PARTITION", "a,b")
+    assert time_limit(named) == (allowed if named else 60), "one that the environment names is where jobs go"
+
+
+def test_a_silent_scontrol_is_no_partition_without_a_limit(cluster, trial):
+    executor = cluster.executor()
+    cluster.say("mute")
+    with pytest.raises(CannotLaunch, match="scontrol does not say how long a job may be"):
+        begin(executor, trial("one"))
+    (cluster.root / "mute").unlink()
+    begin(executor, trial("two"))
+    assert "--time=1440" in cluster.lines("script")
+
+
+@pytest.mark.parametrize(("reason", "shape", "said"), [
+    ("PartitionTimeLimit", {"partition": "test"}, "1440 minutes, as the study .* partition test .* set resources.time"),
+    ("QOSMaxWallDurationPerJobLimit", {}, "the default partition or your account allows less; set resources.time"),
+    ("PartitionNodeLimit", {}, "asks for 1 node, and .* less than 2; set resources.nodes"),
+    ("PartitionTimeLimit", {"time": 5000}, ""), ("PartitionNodeLimit", {"nodes": 3}, ""), ("JobHeldUser", {}, ""),
+])  # fmt: skip
+def test_a_job_that_our_own_limits_keep_waiting_ends_the_study_with_a_sentence(
+    cluster, trial, caplog, reason, shape, said
+):
+    cluster.say("partition", "PartitionName=test Default=YES MinNodes=2 MaxTime=1-00:00:00\n")
+    executor = cluster.executor(**shape)
+    handles = [begin(executor, trial(name)) for name in ("one", "two")]
+    cluster.waits_for(reason)
+    if not said:
+        assert [handle.poll() for handle in handles] == [None, None] and not cluster.lines("scancelled")
+        assert reason in caplog.text
+        return
+    with pytest.raises(CannotLaunch, match=said):
+        handles[0].poll()
+    assert sorted(cluster.lines("scancelled")[0].split()) == ["1", "2"], "or the next driver finds them"
+
+
+def test_nodes_that_are_down_are_waited_for(cluster, trial):
+    handle = begin(cluster.executor(), trial("one"))
+    cluster.waits_for("PartitionNodeLimit")
+    assert handle.poll() is None
 
 
 def test_this_machine_trains_nothing_while_jobs_of_the_study_live(cluster, trial, tmp_path):
