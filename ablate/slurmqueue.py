@@ -15,7 +15,7 @@ from pathlib import Path
 from ablate.executor import Outcome
 from ablate.resources import minutes
 from ablate.slurmcommands import ask, facts, partitions, reason, run
-from trainers.batch import claimant
+from trainers.batch import answer, claimant
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +66,18 @@ def in_queue() -> dict[str, Queued] | None:
     return {name: Queued(id, state, reason) for id, state, name, reason in rows}
 
 
-def alive(place: Path) -> list[str]:
-    """Names of the jobs for a study's trials that still wait or run; none where Slurm is not here."""
-    if not place.is_dir() or shutil.which("squeue") is None:
+def alive(place: Path) -> list[str] | None:
+    """Names of the jobs for a study's trials that still wait or run.
+
+    None where Slurm is silent, or not here, and one may: no answer of it is there.
+    """
+    claimed = {path.stem: claimant(place, path.stem) for path in place.glob("*.json")}
+    if not claimed:
         return []
-    claimed = {claimant(place, path.stem) for path in place.glob("*.json")}
-    return sorted(claimed & {*(in_queue() or {})})
+    jobs = in_queue() if shutil.which("squeue") else None
+    if jobs is None:
+        return [] if all(answer(place, batch, trial).exists() for trial, batch in claimed.items()) else None
+    return sorted({*claimed.values()} & {*jobs})
 
 
 def remembered() -> dict[str, Queued] | None:

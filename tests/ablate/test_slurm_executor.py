@@ -470,6 +470,23 @@ def test_this_machine_trains_nothing_while_jobs_of_the_study_live(cluster, trial
     check(plan, folder)
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_no_answer_of_slurm_is_no_word_that_its_jobs_have_gone(cluster, trial, tmp_path, monkeypatch, here):
+    plan, folder = make_plan(load(studies.write(tmp_path))), StudyFolder(tmp_path / "runs", "tiny")
+    check(plan, folder)
+    begin(SlurmExecutor(folder.slurm, 1), trial("one"))
+    if here:
+        cluster.say("silent")
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CannotLaunch, match=f"{folder.slurm} says, and squeue does not answer"):
+        check(plan, folder)
+    path = answer(folder.slurm, claimant(folder.slurm, "one"), "one")
+    path.parent.mkdir()
+    path.write_text(json.dumps({"failures": {}}))
+    check(plan, folder)
+
+
 @pytest.mark.parametrize(("nodes", "cpus", "gpus", "partition", "fitting"), [
     (1, 2, 0, None, 8 + 4), (1, 8, 0, None, 2 + 1), (1, 2, 1, None, 4), (1, 1, 3, None, 1), (2, 8, 0, None, 1),
     (2, 2, 0, None, 4), (3, 1, 0, None, 0), (1, 4, 0, "big", 16 + 2), (1, 4, 0, "test,big", 4 + 2 + 16),
