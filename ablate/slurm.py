@@ -13,15 +13,15 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 
 from ablate.disk import make_folder, write_atomically
 from ablate.executor import CannotLaunch, Handle, Outcome
 from ablate.records import TrialFolder, digest
-from ablate.slurmjob import Refused, Shape, alike, never_begins, submit
-from ablate.slurmqueue import Queued, cancelled, ending, in_queue, problems, remembered, time_limit
+from ablate.slurmjob import Refused, Shape, alike, last_words, never_begins, submit
+from ablate.slurmqueue import BROKEN, Queued, cancelled, ending, in_queue, problems, remembered, time_limit
 from trainers.batch import answer, claim, claimant, requeued, running
 from trainers.pool import Job
 
@@ -185,21 +185,22 @@ class SlurmExecutor:
     def _unlisted(self, handle: SlurmHandle) -> Outcome | None:
         """Of a trial whose job squeue does not list: it may be over, or on its way back."""
         handle.gone = self._looked if handle.gone is None else handle.gone
-        if self.clock() - handle.gone < PATIENCE:
+        patient, begun = self.clock() - handle.gone < PATIENCE, running(self.place, handle.batch)
+        if patient and begun:
             return None
         job = self._last_said(handle.batch, handle.gone)
-        if job is None:
-            return None
-        if job.lives:
+        if job is not None and job.lives:
             handle.gone = None
+        if job is None or job.lives or (patient and job.state not in BROKEN):
             return None
-        return self._without_answer(handle, job)
+        return self._without_answer(handle, job, begun)
 
-    def _without_answer(self, handle: SlurmHandle, job: Queued) -> Outcome:
+    def _without_answer(self, handle: SlurmHandle, job: Queued, begun: str) -> Outcome:
         found = ending("TIMEOUT" if requeued(self.place, handle.batch).exists() else job.state)
-        if found.arms and running(self.place, handle.batch) != handle.trial:
+        if found.arms and begun != handle.trial:
             return Outcome(lost=True, preempted=True, said="its job was ended at another trial of it")
-        return found
+        words = "" if found.preempted else last_words(self.place, self._ids.get(handle.batch, ""))
+        return replace(found, said=f"{found.said}; {words}" if words else found.said)
 
     def _lives_unlisted(self, batch: str) -> bool:
         """Whether a job lives that squeue does not list. Raises CannotLaunch where Slurm does not say."""

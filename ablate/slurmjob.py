@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ablate.resources import Resources
-from ablate.slurmcommands import partitions, reason, submitting
+from ablate.slurmcommands import last_line, partitions, reason, submitting
 from ablate.slurmqueue import Queued, least_nodes
 from trainers.batch import Batch
 from trainers.pool import Job
 
 LOG = "log"  # submitit's folder, in that of the claims
+LAST = 4096  # bytes at the end of a job's log that are looked at, and
+WIDTH = 200  # characters of its last line that are passed on
 REQUEUES = 3  # of one job at its time limit, with nobody there; then it takes a driver to make another
 # Of sbatch's refusals those that stay: no node, partition or account will ever do.
 NEVER = ("configuration is not available", "invalid partition", "invalid account", "invalid qos",
@@ -83,6 +85,18 @@ def submit(place: Path, name: str, jobs: Sequence[Job], shape: Shape, minutes: i
 def alike(one: Job, other: Job) -> bool:
     """Whether two trials may share a job."""
     return (one.kind, one.ranks, one.threads) == (other.kind, other.ranks, other.threads)
+
+
+def last_words(place: Path, id: str) -> str:
+    """The last line that a job's shell, srun or Python has said, and where; empty where they said nothing."""
+    path = place / LOG / f"{id}_0_log.err"
+    try:
+        with open(path, "rb") as log:
+            log.seek(max(0, path.stat().st_size - LAST))
+            line = last_line(log.read().decode(errors="replace"))
+    except OSError:
+        return ""
+    return f"{path} ends with: {line[:WIDTH]}" if line else ""
 
 
 def never_begins(queued: Queued, shape: Shape, nodes: int, minutes: int | None) -> str:

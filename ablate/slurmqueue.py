@@ -36,6 +36,9 @@ LIVING = {
     "RUNNING", "PENDING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING",
     "POWER_UP_NODE", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT",
 }  # fmt: skip
+# States of a job that will write no answer. Its memory's end is none of them: whose fault that is hangs on the trial
+# that it had begun, which is as late to show as an answer.
+BROKEN = {"FAILED", "CANCELLED", "NODE_FAIL", "BOOT_FAIL"}
 
 
 @dataclass(frozen=True)

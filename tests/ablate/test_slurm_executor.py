@@ -12,10 +12,11 @@ import pytest
 from ablate import slurmcommands, slurmplan
 from ablate.executor import CannotLaunch, Outcome
 from ablate.executors import check
-from ablate.outcome import Next, settle
+from ablate.outcome import RESUMES, Next, settle
 from ablate.plan import make_plan
 from ablate.plan_words import filled
 from ablate.records import StudyFolder, TrialFolder
+from ablate.referencing import ReferencesFailed, score_references
 from ablate.slurm import PATIENCE, RECALL_SECONDS, RETRY_SECONDS, Shape, SlurmExecutor
 from ablate.slurmqueue import LONGEST, room, time_limit
 from ablate.study import load
@@ -68,9 +69,10 @@ class Cluster:
         (self.root / name).write_text(text)
 
     def all_end(self, state: str) -> None:
-        """All jobs leave the queue in a state."""
-        names = [line.split("|")[2] for line in self.lines("queue")]
-        self.say("jobs", "".join(f"JobId=1 JobName={name} JobState={state}\n" for name in names))
+        """All jobs leave the queue in a state, and Slurm remembers it."""
+        left = [line.split("|") for line in self.lines("queue")]
+        said = "".join(f"JobId={id} JobName={name} JobState={state}\n" for id, _, name, _ in left)
+        self.say("jobs", said + "".join(f"{line}\n" for line in self.lines("jobs")))
         self.say("queue")
         self.now += 10
 
@@ -167,6 +169,13 @@ def test_a_trial_that_is_asked_to_stop_before_it_is_taken_never_comes_into_a_job
     waiting = begin(executor, folder)
     folder.stop.touch()
     assert waiting.poll() == Outcome() and settle("two", folder, Outcome(), attempts=1).next is Next.interrupted
+
+
+def began(place: Path, name: str) -> None:
+    """The job of a trial says that it runs it."""
+    path = current(place, claimant(place, name))
+    path.parent.mkdir()
+    path.write_text(name)
 
 
 SETTINGS = {  # of users, and of an allocation in which the driver runs
@@ -270,10 +279,11 @@ def test_fewer_slots_than_jobs_are_no_slots(cluster, trial):
 def test_an_answer_may_be_late_but_not_for_ever(cluster, trial, tmp_path):
     executor, one, two = cluster.executor(), trial("one"), trial("two")
     handles = [begin(executor, folder) for folder in (one, two)]
+    for name in ("one", "two"):
+        began(tmp_path / "slurm", name)
     cluster.all_end("NODE_FAIL")
     assert [handle.poll() for handle in handles] == [None, None]
     path = answer(tmp_path / "slurm", claimant(tmp_path / "slurm", "one"), "one")
-    path.parent.mkdir()
     path.write_text(json.dumps({"failures": {"1": -9}}))
     assert handles[0].poll() == Outcome({1: -9})
     cluster.now += PATIENCE
@@ -324,16 +334,55 @@ def test_a_silent_scontrol_has_not_forgotten_a_job(cluster, trial):
     assert handle.poll() == Outcome(lost=True, said="its job failed")
 
 
-@pytest.mark.parametrize(("began", "kinds"), [
+@pytest.mark.parametrize(("state", "ended"), [
+    ("FAILED", True), ("CANCELLED", True), ("NODE_FAIL", True), ("COMPLETED", False), ("TIMEOUT", False),
+    ("OUT_OF_MEMORY", False), ("RUNNING", False),
+])  # fmt: skip
+def test_a_job_that_broke_before_its_first_trial_is_over_at_once_and_says_why(cluster, trial, tmp_path, state, ended):
+    executor = cluster.executor()
+    handle = begin(executor, trial("one"))
+    log = tmp_path / "slurm" / "log" / "1_0_log.err"
+    log.write_text("loading\nbash: module: command not found\n\n")
+    cluster.all_end(state)
+    outcome = handle.poll()
+    assert (outcome is not None) == ended
+    if ended:
+        assert outcome.lost and outcome.said.endswith(f"; {log} ends with: bash: module: command not found")
+        settled = settle("one", trial("two"), outcome, attempts=1)
+        assert settled.next is Next.resume and "command not found" in settled.why
+
+
+def test_of_a_job_whose_time_was_up_no_last_words_are_told(cluster, trial, tmp_path):
+    handle = begin(cluster.executor(), trial("one"))
+    (tmp_path / "slurm" / "log" / "1_0_log.err").write_text("slurmstepd: error: *** CANCELLED DUE TO TIME LIMIT ***\n")
+    cluster.all_end("TIMEOUT")
+    handle.poll()
+    cluster.now += PATIENCE
+    assert handle.poll() == Outcome(lost=True, preempted=True, said="its job's time was up")
+
+
+@pytest.mark.parametrize(("state", "said"), [("FAILED", "its job failed"), ("TIMEOUT", "its job's time was up")])
+def test_each_further_try_of_the_references_is_told(cluster, tmp_path, state, said):
+    plan, folder, notes = make_plan(load(studies.write(tmp_path))), StudyFolder(tmp_path / "runs", "tiny"), []
+
+    def fail(seconds: float) -> None:
+        cluster.all_end(state)
+        cluster.now += PATIENCE
+
+    with pytest.raises(ReferencesFailed, match=f"could not be scored: .*{said}"):
+        score_references(plan, folder, cluster.executor(), sleep=fail, note=notes.append)
+    assert len(cluster.lines("submitted")) == RESUMES + 1
+    assert notes == [f"reference predictors: {said}; scored again"] * RESUMES
+
+
+@pytest.mark.parametrize(("runs", "kinds"), [
     ("two", [Next.preempted, Next.fail]), ("one", [Next.fail, Next.preempted]), ("", [Next.preempted] * 2),
 ])  # fmt: skip
-def test_only_the_trial_that_ran_can_have_used_up_the_memory(cluster, trial, tmp_path, began, kinds):
+def test_only_the_trial_that_ran_can_have_used_up_the_memory(cluster, trial, tmp_path, runs, kinds):
     executor, folders = cluster.executor(trials_per_job=2), [trial("one"), trial("two")]
     handles = [begin(executor, folder) for folder in folders]
-    if began:
-        path = current(tmp_path / "slurm", claimant(tmp_path / "slurm", "one"))
-        path.parent.mkdir()
-        path.write_text(began)
+    if runs:
+        began(tmp_path / "slurm", runs)
     cluster.all_end("OUT_OF_MEMORY")
     [handle.poll() for handle in handles]
     cluster.now += PATIENCE
