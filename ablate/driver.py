@@ -90,7 +90,10 @@ class Driver:
         for id in self.results:
             self.branching.ended(id, self.results)  # a kill may have come before
         try:
-            score_references(self.plan, self.folder, self.executor, self.sleep, left=lambda: self.interrupt.leave)
+            score_references(
+                self.plan, self.folder, self.executor, self.sleep,
+                left=lambda: self.interrupt.leave, note=self.display.note,
+            )  # fmt: skip
             if self.interrupt.leave:
                 return self.results
             self.worth = worth_of_failures(self.plan, outcome.finished("references", self.folder.references))

@@ -15,7 +15,13 @@ from ablate.slurm import Shape, SlurmExecutor
 def check(plan: Plan, folder: StudyFolder) -> None:
     """Raises CannotLaunch where one executor is to train what jobs of another's still train."""
     asked = plan.study.resources.executor
-    if asked != SLURM and (jobs := slurmqueue.alive(folder.slurm)):
+    jobs = [] if asked == SLURM else slurmqueue.alive(folder.slurm)
+    if jobs is None:
+        raise CannotLaunch(
+            f"jobs of Slurm may still train trials of this study, as {folder.slurm} says, and squeue does not answer"
+            " here; follow them with --set resources.executor=slurm where it does, or remove it if no job is left"
+        )
+    if jobs:
         raise CannotLaunch(
             f"jobs of Slurm still wait or run for this study: {_some(jobs)}; follow them with"
             " --set resources.executor=slurm, or end them with scancel"

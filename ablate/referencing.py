@@ -23,11 +23,11 @@ class ReferencesFailed(RuntimeError):
 
 def score_references(
     plan: Plan, study: StudyFolder, executor: Executor, sleep: Callable[[float], None] = time.sleep,
-    left: Callable[[], bool] = lambda: False,
+    left: Callable[[], bool] = lambda: False, note: Callable[[str], None] = lambda text: None,
 ) -> None:  # fmt: skip
     """Score mean colour and linear map on the base's data, unless that is done, or the job is `left` to go on alone.
 
-    Raises ReferencesFailed.
+    Each further try is a `note`. Raises ReferencesFailed.
     """
     folder, base = study.references, plan.specs[plan.cells[0].trial]
     cache, split = f"../../cache/{base.data}", plan.study.metric.split
@@ -48,6 +48,9 @@ def score_references(
             sleep(POLL_SECONDS)
         failpoint("references-scored")
         settlement = outcome.settle("references", folder, ended, attempts=attempt)
-        if settlement.next in (Next.fail, Next.halt):
+        if settlement.next is Next.settled:
+            return
+        if settlement.next in (Next.fail, Next.halt) or attempt > outcome.RESUMES:
             why = f"the reference predictors could not be scored: {settlement.why}"
             raise ReferencesFailed(f"{why}; see {folder.log}")
+        note(f"reference predictors: {settlement.why or 'stopped from outside'}; scored again")

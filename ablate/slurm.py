@@ -13,53 +13,28 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 from ablate.disk import make_folder, write_atomically
 from ablate.executor import CannotLaunch, Handle, Outcome
 from ablate.records import TrialFolder, digest
-from ablate.resources import Resources
-from ablate.slurmqueue import Queued, cancelled, ending, in_queue, last_line, last_state, problems, time_limit
-from trainers.batch import Batch, answer, claim, claimant, requeued, running
+from ablate.slurmjob import Refused, Shape, alike, last_words, never_begins, submit
+from ablate.slurmqueue import BROKEN, Queued, cancelled, ending, in_queue, problems, remembered, time_limit
+from trainers.batch import answer, claim, claimant, requeued, running
 from trainers.pool import Job
 
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0  # between two questions to Slurm's controller, which all users share
+RECALL_SECONDS = 10.0  # between two for everybody's jobs that have ended, a longer answer
 PATIENCE = 60.0  # seconds for an answer to show after its job has gone: NFS may keep what it knows of names that long
 RETRY_SECONDS = 30.0  # until sbatch is asked again that has refused a job while others run
 GONE_SECONDS = 60.0  # for cancelled jobs to leave the queue
-REQUEUES = 3  # of one job at its time limit, with nobody there; then it takes a driver to make another
-LONGEST = 365 * 24 * 60  # minutes, where neither study nor partition says less
 # Reasons for which a job waits that pass by themselves.
 WAITING = ("", "None", "Priority", "Resources", "BeginTime", "Cleaning", "Dependency", "Reservation")
-# Of sbatch's refusals those that stay: no node, partition or account will ever do.
-NEVER = ("configuration is not available", "invalid partition", "invalid account", "invalid qos",
-         "invalid generic resource", "more processors requested", "node count specification invalid")  # fmt: skip
 ENDED_HERE = "its job was ended from here"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What one job asks for; None leaves it to the cluster."""
-
-    nodes: int = 1
-    partition: str | None = None
-    gpus_per_node: int | None = None
-    cpus_per_task: int | None = None
-    time: int | None = None  # minutes
-    account: str | None = None
-    setup: tuple[str, ...] = ()  # shell lines before the job, such as `module load cuda`
-    trials_per_job: int = 1
-
-    @classmethod
-    def of(cls, asked: Resources) -> Shape:
-        """The shape that a study asks for."""
-        same = {one.name: getattr(asked, one.name) for one in fields(cls)}
-        return cls(**{**same, "time": asked.minutes})
 
 
 @dataclass
@@ -83,6 +58,7 @@ class SlurmHandle:
     def stop(self) -> None:
         """Cancel its job, also where others wait in it."""
         if self.outcome is None:
+            self.executor.forget(self)
             self.executor.cancel([self.batch])
             self.outcome = Outcome(lost=True, said=ENDED_HERE)
 
@@ -103,10 +79,14 @@ class SlurmExecutor:
         self._gathered: list[tuple[SlurmHandle, Job]] = []
         self._queue: dict[str, Queued] = {}  # our jobs that wait or run, by name
         self._looked: float | None = None
+        self._ids: dict[str, str] = {}  # Slurm's numbers of our jobs, by name
+        self._recalled: Mapping[str, Queued] | None = None  # what Slurm said last of jobs that have ended too
+        self._asked = -math.inf  # when it was asked for them
         self._answered = False  # whether Slurm has ever said what is in the queue
         self._accepted = False  # whether it has ever taken a job
-        self._rest = -math.inf  # until when nothing is submitted
+        self._again: float | None = None  # when what was refused is submitted again
         self._cancelled: set[str] = set()  # jobs that were ended from here
+        self._limit: int | None = None  # minutes that jobs ask for
         self._told: set[str] = set()  # jobs of which it was said why they wait
 
     # -- the contract ---------------------------------------------------------------------------
@@ -118,16 +98,16 @@ class SlurmExecutor:
 
     def free(self) -> int:
         self._handles = [handle for handle in self._handles if handle.outcome is None]
-        return 0 if self.clock() < self._rest else max(0, self.slots - len(self._handles))
+        return 0 if self._again is not None else max(0, self.slots - len(self._handles))
 
     def start(self, kind: str, folder: Path, *, ranks: int, threads: int) -> Handle:
         handle, job = SlurmHandle(self, TrialFolder(folder)), Job(kind, str(folder.absolute()), ranks, threads)
-        if self._gathered and not _alike(self._gathered[0][1], job):
-            self._submit()
+        if self._gathered and not alike(self._gathered[0][1], job):
+            self._submit_if_due()
         self._handles.append(handle)
         self._gathered.append((handle, job))
-        if len(self._gathered) >= self.shape.trials_per_job or kind != "run":
-            self._submit()
+        if len(self._gathered) >= self.shape.of_job(job)[1]:
+            self._submit_if_due()
         return handle
 
     def adopt(self, folder: Path) -> Handle | None:
@@ -141,7 +121,7 @@ class SlurmExecutor:
         self._look()
         if not self._answered:
             raise CannotLaunch("executor slurm: squeue does not say which jobs there are")
-        if batch not in self._queue:
+        if batch not in self._queue and not self._lives_unlisted(batch):
             return None
         self._accepted = True
         self._handles.append(SlurmHandle(self, TrialFolder(folder), batch))
@@ -164,8 +144,7 @@ class SlurmExecutor:
 
     def outcome(self, handle: SlurmHandle) -> Outcome | None:
         """How a trial's job ended, None while it may still write its answer."""
-        if self._gathered and self.clock() >= self._rest:  # the driver has started all that it can now
-            self._submit()
+        self._submit_if_due()  # the driver has started all that it can now
         if not handle.batch:
             return self._given_up(handle)
         path = answer(self.place, handle.batch, handle.trial)
@@ -184,40 +163,86 @@ class SlurmExecutor:
             self._explain(handle, queued)
             handle.gone = None
             return None
-        handle.gone = self.clock() if handle.gone is None else handle.gone
-        return None if self.clock() - handle.gone < PATIENCE else self._without_answer(handle)
+        return self._unlisted(handle)
 
     def _given_up(self, handle: SlurmHandle) -> Outcome | None:
         """Of a trial in no job yet: it need not come into one that is asked to stop."""
         if not handle.folder.stop.exists():
             return None
-        self._gathered = [(one, job) for one, job in self._gathered if one is not handle]
+        self.forget(handle)
         return Outcome()
+
+    def forget(self, handle: SlurmHandle) -> None:
+        """Submit a trial no more that is in no job yet."""
+        self._gathered = [(one, job) for one, job in self._gathered if one is not handle]
+        self._again = self._again if self._gathered else None
 
     def _unwanted(self, batch: str) -> bool:
         """Whether all of a job's trials are asked to stop, and not by the job itself, to be requeued."""
         trials = [handle.folder for handle in self._handles if handle.batch == batch]
         return all(trial.stop.exists() for trial in trials) and not requeued(self.place, batch).exists()
 
-    def _without_answer(self, handle: SlurmHandle) -> Outcome:
-        found = ending("TIMEOUT" if requeued(self.place, handle.batch).exists() else last_state(handle.batch))
-        if found.arms and running(self.place, handle.batch) != handle.trial:
+    def _unlisted(self, handle: SlurmHandle) -> Outcome | None:
+        """Of a trial whose job squeue does not list: it may be over, or on its way back."""
+        handle.gone = self._looked if handle.gone is None else handle.gone
+        patient, begun = self.clock() - handle.gone < PATIENCE, running(self.place, handle.batch)
+        if patient and begun:
+            return None
+        job = self._last_said(handle.batch, handle.gone)
+        if job is not None and job.lives:
+            handle.gone = None
+        if job is None or job.lives or (patient and job.state not in BROKEN):
+            return None
+        return self._without_answer(handle, job, begun)
+
+    def _without_answer(self, handle: SlurmHandle, job: Queued, begun: str) -> Outcome:
+        found = ending("TIMEOUT" if requeued(self.place, handle.batch).exists() else job.state)
+        if found.arms and begun != handle.trial:
             return Outcome(lost=True, preempted=True, said="its job was ended at another trial of it")
-        return found
+        words = "" if found.preempted else last_words(self.place, self._ids.get(handle.batch, ""))
+        return replace(found, said=f"{found.said}; {words}" if words else found.said)
+
+    def _lives_unlisted(self, batch: str) -> bool:
+        """Whether a job lives that squeue does not list. Raises CannotLaunch where Slurm does not say."""
+        job = self._last_said(batch, -math.inf)
+        if job is None:
+            raise CannotLaunch("executor slurm: scontrol does not say which jobs there are")
+        return job.lives
+
+    def _last_said(self, batch: str, since: float) -> Queued | None:
+        """What Slurm remembers of a job, asked after `since`; without a state if nothing, None where it is silent."""
+        if self._asked < since or self.clock() - self._asked >= RECALL_SECONDS:
+            self._asked, self._recalled = self.clock(), remembered()
+        if self._recalled is None:
+            return None
+        job = self._recalled.get(batch, Queued("", ""))
+        if job.id:
+            self._ids[batch] = job.id
+        return job
 
     def _explain(self, handle: SlurmHandle, queued: Queued) -> None:
-        """Say once why a job waits that may wait for ever."""
-        if queued.state == "PENDING" and queued.reason not in WAITING and handle.batch not in self._told:
-            self._told.add(handle.batch)
-            log.warning("job %s of trial %s waits: %s", queued.id, handle.trial, queued.reason)
+        """Say once why a job waits that may wait for ever. Raises CannotLaunch where it surely does, by our doing."""
+        if queued.state != "PENDING" or queued.reason in WAITING or handle.batch in self._told:
+            return
+        self._told.add(handle.batch)
+        nodes = 1 if handle.trial == "references" else self.shape.nodes
+        if why := never_begins(queued, self.shape, nodes, self._limit):
+            self.cancel([name for name in self._ours() if self._queue[name].reason == queued.reason])
+            raise CannotLaunch(f"executor slurm: {why}")
+        log.warning("job %s of trial %s waits: %s", queued.id, handle.trial, queued.reason)
+
+    def _ours(self) -> set[str]:
+        """Jobs in the queue that a trial is waited for in."""
+        return {handle.batch for handle in self._handles if handle.outcome is None} & {*self._queue}
 
     def cancel(self, batches: Iterable[str]) -> None:
         """End jobs, and wait until they have gone."""
-        ids = {batch: self._queue[batch].id for batch in dict.fromkeys(batches) if batch in self._queue}
+        alive = [batch for batch in dict.fromkeys(batches) if batch in self._queue or batch not in self._cancelled]
+        ids = {batch: self._ids[batch] for batch in alive if batch in self._ids}
         if not ids:
             return
         self._cancelled |= {*ids}
-        cancelled(ids.values())
+        cancelled([*ids.values()])
         end = self.clock() + GONE_SECONDS
         while self.clock() < end and {*ids} & {*self._look(at_once=True)}:
             time.sleep(0.5)
@@ -228,59 +253,57 @@ class SlurmExecutor:
         if at_once or self._looked is None or now - self._looked >= LOOK_SECONDS:
             if (found := in_queue()) is not None:
                 self._queue, self._answered = found, True
+                self._ids |= {name: job.id for name, job in found.items()}
             self._looked = self.clock()
         return self._queue
 
     # -- submitting -----------------------------------------------------------------------------
 
-    def _submit(self) -> None:
-        """One job for all that has been gathered. The claims come first: a killed driver finds what it began."""
-        import submitit
-        from submitit.core.utils import FailedJobError, FailedSubmissionError
+    def _submit_if_due(self) -> None:
+        if self._again is None or self.clock() >= self._again:
+            self._submit()
 
-        gathered, self._gathered = self._gathered, []
-        jobs = tuple(job for _, job in gathered)
-        name = f"ablate-{gathered[0][0].trial}-{digest([self.clock(), time.time(), [job.folder for job in jobs]], 6)}"
-        for handle, _ in gathered:
+    def _submit(self) -> None:
+        """Jobs of at most `trials_per_job` trials for all that has been gathered, until Slurm refuses one."""
+        while self._gathered:
+            piece = self._piece()
+            try:
+                self._hand_over(piece)
+            except Refused as refusal:
+                return self._refused(refusal)
+            self._gathered = self._gathered[len(piece) :]
+        self._again = None
+
+    def _piece(self) -> list[tuple[SlurmHandle, Job]]:
+        """What of it goes into one job."""
+        first = self._gathered[0][1]
+        return list(takewhile(lambda one: alike(one[1], first), self._gathered[: self.shape.of_job(first)[1]]))
+
+    def _hand_over(self, piece: list[tuple[SlurmHandle, Job]]) -> None:
+        """One job. The claims come first: a killed driver finds what it began. Raises Refused."""
+        jobs, minutes = [job for _, job in piece], self._minutes()
+        name = f"ablate-{piece[0][0].trial}-{digest([self.clock(), time.time(), [job.folder for job in jobs]], 6)}"
+        for handle, _ in piece:
             write_atomically(claim(self.place, handle.trial), json.dumps({"batch": name}))
-        made = submitit.SlurmExecutor(folder=self.place / "log", max_num_timeout=REQUEUES)
-        made.update_parameters(**self._parameters(name, jobs[0]))
-        try:
-            job = made.submit(Batch(name, str(self.place.resolve()), jobs, self._nodes(jobs[0])))
-        except (FailedJobError, FailedSubmissionError, OSError) as error:
-            return self._refused(gathered, error)
+        id = submit(self.place, name, jobs, self.shape, minutes)
         self._accepted = True
-        for handle, _ in gathered:
+        for handle, _ in piece:
             handle.batch = name
-        self._queue[name] = Queued(job.job_id, "PENDING")
+        self._queue[name], self._ids[name] = Queued(id, "PENDING"), id
         self._looked = self.clock()
 
-    def _refused(self, gathered: list[tuple[SlurmHandle, Job]], error: Exception) -> None:
+    def _refused(self, refusal: Refused) -> None:
         """Ask again later if Slurm has taken others: it may be busy, or have enough of ours. Raises CannotLaunch."""
-        never = any(words in last_line(error).lower() for words in NEVER)
-        if never or not self._accepted:
-            raise CannotLaunch(f"executor slurm: sbatch refused the job: {last_line(error)}") from error
-        log.warning("sbatch refused a job, asked again in %.0f s: %s", RETRY_SECONDS, last_line(error))
-        self._gathered = [*gathered, *self._gathered]
-        self._rest = self.clock() + RETRY_SECONDS
+        if refusal.never or not self._accepted:
+            self._gathered = []
+            raise CannotLaunch(f"executor slurm: {refusal}") from refusal
+        if self._again is None:
+            log.warning("%s; asked again every %.0f s", refusal, RETRY_SECONDS)
+        self._again = self.clock() + RETRY_SECONDS
 
-    def _nodes(self, job: Job) -> int:
-        return self.shape.nodes if job.kind == "run" else 1  # references are scored by one rank
-
-    def _parameters(self, name: str, job: Job) -> dict[str, Any]:
-        shape, nodes = self.shape, self._nodes(job)
-        each = -(-job.ranks // nodes)
-        asked = {"job_name": name, "nodes": nodes, "ntasks_per_node": 1,
-                 "cpus_per_task": shape.cpus_per_task or each * job.threads, "partition": shape.partition,
-                 "gpus_per_node": shape.gpus_per_node, "time": self._minutes, "account": shape.account,
-                 "setup": list(shape.setup) or None}  # fmt: skip
-        return {key: value for key, value in asked.items() if value is not None}
-
-    @cached_property
     def _minutes(self) -> int:
-        """A job's time limit: the study's, else what the partition gives or at most allows."""
-        return self.shape.time or time_limit(self.shape.partition) or LONGEST
-
-
-def _alike(one: Job, other: Job) -> bool:
-    return (one.kind, one.ranks, one.threads) == (other.kind, other.ranks, other.threads)
+        """A job's time limit: the study's, else what the partition gives or at most allows. Raises Refused."""
+        self._limit = self._limit or self.shape.time or time_limit(self.shape.partition)
+        if self._limit is None:
+            raise Refused("scontrol does not say how long a job may be")
+        return self._limit

@@ -8,19 +8,20 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.executor import Outcome
 from ablate.resources import minutes
-from trainers.batch import claimant
+from ablate.slurmcommands import ask, facts, partitions, reason, run
+from trainers.batch import answer, claimant
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = 60  # seconds for a command
 TOOLS = ("sbatch", "sinfo", "squeue", "scontrol", "scancel", "srun")
 UP = ("idle", "mix", "alloc", "comp", "plnd", "resv")  # states of nodes, as sinfo shortens them
+LONGEST = 365 * 24 * 60  # minutes, where neither study nor partition says less
 # Reasons for which Slurm itself holds a job that waits, until somebody releases it; a hold by a person is none of them.
 HELD = ("launch failed requeued held", "jobholdmaxrequeue")
 # What the last state of a job means for a trial that it left without an answer.
@@ -30,6 +31,14 @@ LOST = {
     "NODE_FAIL": "its node failed", "BOOT_FAIL": "its node did not start", "CANCELLED": "its job was cancelled",
     "FAILED": "its job failed", "COMPLETED": "its job ended without an answer", "": "Slurm knows its job no more",
 }  # fmt: skip
+# States of a job that goes on or comes back, though squeue may leave it out for a while.
+LIVING = {
+    "RUNNING", "PENDING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING",
+    "POWER_UP_NODE", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT",
+}  # fmt: skip
+# States of a job that will write no answer. Its memory's end is none of them: whose fault that is hangs on the trial
+# that it had begun, which is as late to show as an answer.
+BROKEN = {"FAILED", "CANCELLED", "NODE_FAIL", "BOOT_FAIL"}
 
 
 @dataclass(frozen=True)
@@ -45,31 +54,42 @@ class Queued:
         """Whether Slurm has given it up: a node could not start it, or it was requeued too often."""
         return self.state == "PENDING" and self.reason.replace("_", " ").lower() in HELD
 
+    @property
+    def lives(self) -> bool:
+        """Whether it waits, runs, or will again."""
+        return bool(LIVING & {*self.state.split(",")})
+
 
 def in_queue() -> dict[str, Queued] | None:
     """This user's jobs by name; None where Slurm does not say."""
-    listing = _ask("squeue", "--me", "--noheader", "--format", "%i|%T|%j|%r")
+    listing = ask("squeue", "--me", "--noheader", "--format", "%i|%T|%j|%r")
     if listing is None:
         return None
     rows = [line.strip().split("|", 3) for line in listing.splitlines() if line.count("|") >= 3]
     return {name: Queued(id, state, reason) for id, state, name, reason in rows}
 
 
-def alive(place: Path) -> list[str]:
-    """Names of the jobs for a study's trials that still wait or run; none where Slurm is not here."""
-    if not place.is_dir() or shutil.which("squeue") is None:
+def alive(place: Path) -> list[str] | None:
+    """Names of the jobs for a study's trials that still wait or run.
+
+    None where Slurm is silent, or not here, and one may: no answer of it is there.
+    """
+    claimed = {path.stem: claimant(place, path.stem) for path in place.glob("*.json")}
+    if not claimed:
         return []
-    claimed = {claimant(place, path.stem) for path in place.glob("*.json")}
-    return sorted(claimed & {*(in_queue() or {})})
+    jobs = in_queue() if shutil.which("squeue") else None
+    if jobs is None:
+        return [] if all(answer(place, batch, trial).exists() for trial, batch in claimed.items()) else None
+    return sorted({*claimed.values()} & {*jobs})
 
 
-def last_state(batch: str) -> str:
-    """Of a job that has left the queue, as long as Slurm remembers it (MinJobAge, some minutes)."""
-    shown = _ask("scontrol", "--oneliner", "show", "job") or ""
-    for facts in map(_facts, shown.splitlines()):
-        if facts.get("JobName") == batch:
-            return facts.get("JobState", "")
-    return ""
+def remembered() -> dict[str, Queued] | None:
+    """Jobs that Slurm still knows by name, ended ones for some minutes (MinJobAge); None where it does not say."""
+    shown = ask("scontrol", "--oneliner", "show", "job")
+    if shown is None:
+        return None
+    jobs = [job for job in map(facts, shown.splitlines()) if "JobName" in job]
+    return {job["JobName"]: Queued(job.get("JobId", ""), job.get("JobState", "")) for job in jobs}
 
 
 def ending(state: str) -> Outcome:
@@ -81,17 +101,38 @@ def ending(state: str) -> Outcome:
     return Outcome(lost=True, said=LOST.get(state, f"its job ended as {state}"))
 
 
-def cancelled(ids: Iterable[str]) -> None:
+def cancelled(ids: Collection[str]) -> None:
     """Ask Slurm to end jobs."""
-    _ask("scancel", *ids)
+    try:
+        run("scancel", *ids)
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("scancel of the jobs %s: %s", " ".join(ids), reason(error))
 
 
 def time_limit(partition: str | None) -> int | None:
-    """Minutes that a partition (or the default one) gives a job that asks for none, or at most allows."""
-    shown = _ask("scontrol", "--oneliner", "show", "partition", *filter(None, [partition])) or ""
-    found = next((one for one in map(_facts, shown.splitlines()) if partition or one.get("Default") == "YES"), {})
-    limits = [minutes(found.get(key, "")) for key in ("DefaultTime", "MaxTime")]
-    return next((limit for limit in limits if limit), None)
+    """Minutes that any of the partitions (or the default one) gives a job that asks for none, or at most allows.
+
+    LONGEST where nothing limits it, None where Slurm does not say.
+    """
+    found = _allowed(partition)
+    limits = [[minutes(one.get(key, "")) for key in ("DefaultTime", "MaxTime")] for one in found or ()]
+    own = [next(filter(None, one), LONGEST) for one in limits]
+    return None if found is None else min(own, default=LONGEST)
+
+
+def least_nodes(partition: str | None) -> int | None:
+    """Nodes that one of the partitions (or the default one) gives a job at least; None where Slurm does not say."""
+    found = _allowed(partition)
+    return min((int(one.get("MinNodes", "0")) for one in found), default=0) if found is not None else None
+
+
+def _allowed(partition: str | None) -> list[Mapping[str, str]] | None:
+    """What each of the partitions (or the default one) allows: all are asked for, as a wrong name is no silence."""
+    shown = ask("scontrol", "--oneliner", "--all", "show", "partition")
+    if shown is None:
+        return None
+    wanted, found = partitions(partition), [facts(line) for line in shown.splitlines()]
+    return [one for one in found if (one.get("PartitionName") in wanted if wanted else one.get("Default") == "YES")]
 
 
 def room(nodes: int, cpus: int, gpus: int, partition: str | None) -> int | None:
@@ -99,11 +140,11 @@ def room(nodes: int, cpus: int, gpus: int, partition: str | None) -> int | None:
 
     As if nobody else used it, on the nodes that are up; None where Slurm does not say.
     """
-    listing = _ask("sinfo", "--noheader", "--Node", "--format", "%c|%G|%t|%P|%N")
+    listing = ask("sinfo", "--noheader", "--Node", "--format", "%c|%G|%t|%P|%N")
     if listing is None:
         return None
     rows = [line.strip().split("|") for line in listing.splitlines() if line.count("|") == 4]
-    wanted = partition.split(",") if partition else ()
+    wanted = partitions(partition)
     own = {row[4]: row for row in rows if (row[3].rstrip("*") in wanted if wanted else row[3].endswith("*"))}
     each = [_parts(row, cpus, gpus) for row in own.values() if row[2].startswith(UP)]
     most = sum(each) // nodes
@@ -122,28 +163,9 @@ def problems() -> list[str]:
     missing += [] if importlib.util.find_spec("submitit") else ["submitit (pip install ablate-gan[slurm])"]
     if missing:
         return [f"executor slurm: not found here: {', '.join(missing)}"]
-    shown = _ask("sinfo", "--noheader", "--format", "%R|%a")
+    shown = ask("sinfo", "--noheader", "--format", "%R|%a")
     if shown is None:
         return ["executor slurm: its controller does not answer (sinfo fails)"]
     if not any(line.strip().endswith("|up") for line in shown.splitlines()):
         return ["executor slurm: no partition is up"]
     return []
-
-
-def last_line(error: BaseException) -> str:
-    """Of what a command or an exception says."""
-    said = getattr(error, "stderr", None) or getattr(error, "output", None) or str(error)
-    return (str(said).strip().splitlines() or [type(error).__name__])[-1]
-
-
-def _ask(*words: str) -> str | None:
-    """What a command prints; None where it fails, which a busy controller lets happen."""
-    try:
-        return subprocess.run(words, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        log.warning("%s: %s", words[0], last_line(error))
-        return None
-
-
-def _facts(line: str) -> dict[str, str]:
-    return dict(word.partition("=")[::2] for word in line.split())

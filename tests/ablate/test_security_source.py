@@ -25,7 +25,7 @@ NETWORK = {
 ENVIRONMENT = {
     "ablate/executor.py", "ablate/failpoints.py", "ablate/machine.py", "ablate/mlflow_store.py",
     "ablate/optuna_storage.py", "ablate/doctor_stores.py",
-    "ablate/raycluster.py", "ablate/rayplaces.py", "ablate/rayslot.py",
+    "ablate/raycluster.py", "ablate/rayplaces.py", "ablate/rayslot.py", "ablate/slurmcommands.py",
     "ablate/readers/sources.py", "ablate/start.py", "trainers/entry.py",
     "trainers/batch.py", "trainers/elastic.py", "trainers/lastwords.py", "trainers/pool.py", "trainers/pristine.py",
     "trainers/ranks.py", "trainers/resident.py", "trainers/watchdog.py", "trainers/ways.py", "trainers/weightfiles.py",
