@@ -36,7 +36,7 @@ def write_starter(folder: Path, example: str) -> list[Path]:
         raise StudyError([Problem("--example", 0, 0, "", no_such("study", example, examples()))])
     source = files("studies")
     names = [f"{example}.yaml", SCHEMA]
-    parent = _extended(source.joinpath(names[0]).read_text())
+    parent = _extended(source.joinpath(names[0]).read_text(encoding="utf-8"))
     names += [parent] if parent else []
     targets = [folder / name for name in names]
     taken = [path for path in targets if path.exists() and path.name != SCHEMA]
