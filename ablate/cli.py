@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ablate import analyse_cli, data_cli
+from ablate.entry import INTERRUPTED, open_streams
 from ablate.terminal import (
     RUNS,
     Json,
@@ -381,9 +382,13 @@ def doctor(
 
 
 def main() -> None:
-    check_arguments(sys.argv[1:])
-    check_environment()
-    app()
+    open_streams()
+    try:
+        check_arguments(sys.argv[1:])
+        check_environment()
+        app()
+    except KeyboardInterrupt:  # outside a command
+        raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 from ablate import doctor_stores, machine, raydoctor, slurmqueue, space
 from ablate.events import CorruptStream
 from ablate.plan import make_plan
+from ablate.preconditions import no_address
 from ablate.problems import StudyError
 from ablate.records import StudyFolder
 from ablate.resources import LOCAL, RAY, SLURM
@@ -43,6 +44,7 @@ def examine(runs: Path, executor: str = LOCAL) -> dict[str, Any]:
         problems.append(f"{sys.platform} is not supported: ranks and locks rely on Linux")
     writable = _writable(runs)
     problems += [] if writable else [f"the runs folder {runs.absolute()} is not writable"]
+    problems += filter(None, [no_address(runs)])
     problems += _too_little_space(runs)
     problems += slurmqueue.problems() if executor == SLURM else []
     nodes, said = raydoctor.examine(runs) if executor == RAY else ([], [])

@@ -25,7 +25,7 @@ class Plain(logging.Formatter):
 def log_into(path: Path) -> None:
     """Send log records to `path`, warnings also to stderr; libraries only where they warn."""
     global _log
-    into_file = logging.FileHandler(path)
+    into_file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     into_file.setFormatter(Plain("%(asctime)s %(name)s %(levelname)s %(message)s"))
     onto_terminal = logging.StreamHandler()
     onto_terminal.setLevel(logging.WARNING)

@@ -15,7 +15,7 @@ from ablate.lock import turn
 from ablate.mlflow_moved import bring_along
 from ablate.problems import no_such, quoted, redacted, unquoted
 from ablate.records import StudyFolder, write_atomically
-from ablate.sqlite import made_whole
+from ablate.sqlite import address, made_whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +39,7 @@ def resolve(uri: str | None, folder: StudyFolder, environment: Mapping[str, str]
     """The tracking URI a study means: `auto` is $MLFLOW_TRACKING_URI, else a SQLite file under runs/."""
     if uri != "auto":
         return uri
-    return environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.mlflow.absolute()}"
+    return environment.get("MLFLOW_TRACKING_URI") or address(folder.mlflow.absolute())
 
 
 def unknown_store(uri: str) -> str:

@@ -17,7 +17,7 @@ from ablate.mlflow_store import own_uid
 from ablate.problems import redacted
 from ablate.readers.sqlitefile import are_mlflows, are_optunas
 from ablate.records import StudyFolder
-from ablate.sqlite import FULL, made_whole
+from ablate.sqlite import FULL, address, made_whole
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -60,7 +60,7 @@ class File:
         from optuna.storages import RDBStorage
 
         made_whole(self.path, lambda beside: RDBStorage(beside).engine.dispose())
-        return RDBStorage(f"sqlite:///{self.path}", engine_kwargs={"connect_args": {"timeout": LOCKED_SECONDS}})
+        return RDBStorage(address(self.path), engine_kwargs={"connect_args": {"timeout": LOCKED_SECONDS}})
 
     def answers(self, storage: RDBStorage) -> bool:
         return storage.get_all_studies() is not None

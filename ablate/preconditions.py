@@ -13,7 +13,7 @@ from ablate.processes import evict
 from ablate.records import StudyFolder
 from ablate.resources import LOCAL
 from ablate.space import shortage
-from ablate.sqlite import unsound
+from ablate.sqlite import misread, unsound
 from ablate.stored import Damaged
 from trainers import ways
 
@@ -81,12 +81,30 @@ def check_memory(slots: int, ranks: int) -> None:
 
 
 def check_stores(uri: str | None, storage: str, folder: StudyFolder) -> None:
-    """Raises CannotRun where the environment names a store that there can't be, or its driver is not installed."""
+    """Raises CannotRun where there can't be a store: one that the environment names, one whose driver is not
+    installed, a SQLite file under a path that its address can't hold."""
     place = resolve(uri, folder) or ""
     if wrong := unknown_store(place) or (postgresql.is_address(place) and postgresql.driver_missing()):
         raise CannotRun(f"{'MLFLOW_TRACKING_URI' if uri == 'auto' else 'tracking.mlflow'}: {wrong}")
     if wrong := optuna_storage.unusable(storage):
         raise CannotRun(wrong)
+    if place == resolve("auto", folder, {}):
+        check_address(folder.mlflow)
+    if isinstance(records := optuna_storage.resolve(storage, folder), Path):
+        check_address(records)
+
+
+def check_address(database: Path) -> None:
+    """Raises CannotRun for a database under the runs folder that Optuna and MLflow would take for another file."""
+    if said := no_address(database):
+        raise CannotRun(said)
+
+
+def no_address(place: Path) -> str:
+    """Why no database can be at a path under the runs folder; empty where it can."""
+    found = misread(place.absolute())
+    return found and (f"the runs folder's path holds {found!r}, which the address of a SQLite file can't:"
+                      f" {place.absolute()}; move the folder, or name another with --runs")  # fmt: skip
 
 
 def check_space(plan: Plan, runs: Path) -> None:

@@ -6,7 +6,6 @@ after another, then the rest seed by seed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from ablate.records import Arm, Cell, StudyFolder
 from ablate.resolve import ResolveError
 from ablate.search import changes
 from ablate.searchspace import Parameter, Values, in_words
+from ablate.stored import read_drawn
 
 
 class Infeasible(ValueError):
@@ -97,11 +97,11 @@ def restored(plan: Plan, folder: StudyFolder) -> Plan:
     """The plan with the arms that a search has drawn so far, read from plan.json.
 
     Unchanged where there is no plan yet, or one that was drawn from another space or by another sampler. Raises
-    StudyError where this version refuses an arm that has been drawn.
+    StudyError where this version refuses an arm that has been drawn, Damaged for plan.json.
     """
     if plan.study.search is None or not folder.plan.exists():
         return plan
-    before = json.loads(folder.plan.read_text())
+    before = read_drawn(folder)
     now = plan.to_json()
     if "search" not in before or not same_draws(before["search"], now["search"]):
         return plan

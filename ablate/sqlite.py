@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -14,6 +15,21 @@ from ablate.failpoints import failpoint
 WAIT_SECONDS = 5  # for a writer that is at work
 FULL = "disk is full"  # what SQLite says for want of space
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_MISREAD = re.compile(r"\?|%[0-9A-Fa-f]{2}")
+
+
+def address(path: Path) -> str:
+    """The address of a file for Optuna and MLflow; of a path that is `misread` it would be another file's."""
+    return f"sqlite:///{path}"
+
+
+def misread(path: Path) -> str:
+    """What of a path SQLAlchemy reads as no part of it: `?` ends it, %41 is A. Empty where there is nothing.
+
+    It can't be quoted: SQLAlchemy 2.1 undoes that, 2.0 does not.
+    """
+    found = _MISREAD.search(str(path))
+    return found[0] if found else ""
 
 
 def made_whole(path: Path, make: Callable[[str], None]) -> None:
@@ -32,7 +48,7 @@ def made_whole(path: Path, make: Callable[[str], None]) -> None:
         leftover.unlink(missing_ok=True)
     with naming(beside):
         os.close(os.open(beside, os.O_CREAT | os.O_RDWR, 0o600))
-        make(f"sqlite:///{beside}")
+        make(address(beside))
         descriptor = os.open(beside, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)

@@ -15,9 +15,10 @@ from pathlib import Path
 from ablate.disk import SHARED, write_atomically
 from ablate.mlflow_moved import bring_along
 from ablate.mlflow_store import locked
-from ablate.preconditions import CannotRun
+from ablate.preconditions import CannotRun, check_address
 from ablate.problems import Problem, StudyError, no_such
 from ablate.records import StudyFolder
+from ablate.sqlite import address
 
 SCHEMA = "study.schema.json"
 
@@ -35,7 +36,7 @@ def write_starter(folder: Path, example: str) -> list[Path]:
         raise StudyError([Problem("--example", 0, 0, "", no_such("study", example, examples()))])
     source = files("studies")
     names = [f"{example}.yaml", SCHEMA]
-    parent = _extended(source.joinpath(names[0]).read_text())
+    parent = _extended(source.joinpath(names[0]).read_text(encoding="utf-8"))
     names += [parent] if parent else []
     targets = [folder / name for name in names]
     taken = [path for path in targets if path.exists() and path.name != SCHEMA]
@@ -55,13 +56,14 @@ def mlflow_ui(folder: StudyFolder, port: int) -> int:
     """Serve MLflow's UI over the store under the runs folder until it is stopped; its exit code."""
     if not folder.mlflow.exists():
         raise CannotRun(f"there is no MLflow store yet: {folder.mlflow}; run a study first")
+    check_address(folder.mlflow)
     _check_free(port)
     try:
         with locked(folder):
             bring_along(folder)
     except sqlite3.Error as error:
         raise CannotRun(f"{folder.mlflow}: MLflow's store cannot be used: {error}") from None
-    store = f"sqlite:///{folder.mlflow.absolute()}"
+    store = address(folder.mlflow.absolute())
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1"]
     command += ["--default-artifact-root", folder.artifacts.absolute().as_uri(), "--port", str(port), "--workers", "1"]
     # MLflow opens in its view for language models; this address opens the one for training.

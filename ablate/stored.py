@@ -44,6 +44,22 @@ def read_outline(folder: StudyFolder) -> dict[str, Any]:
     return plan
 
 
+def read_drawn(folder: StudyFolder) -> dict[str, Any]:
+    """The plan with all that a search takes up again: its arms as they were drawn. Raises Damaged."""
+    plan = read_plan(folder)
+    if not plan.get("search"):
+        return plan
+    _check(folder.plan, "search", plan["search"], {"space": dict})
+    _check(folder.plan, "properties", plan.get("properties"), {"refused": list})
+    for at, arm in enumerate(plan["arms"]):
+        if arm.get("sampled"):
+            _check(folder.plan, f"arms[{at}]", arm, {"sampled": dict, "marks": dict})
+            if unknown := arm["sampled"].keys() - plan["search"]["space"].keys():
+                said = f"arms[{at}].sampled: {shown(min(unknown))} is no parameter of the search"
+                raise Damaged(f"{folder.plan}: damaged: {said}; {REMEDY}")
+    return plan
+
+
 def read_cells(folder: StudyFolder) -> list[dict[str, Any]]:
     """The planned cells: arm, seed, and the trial whose folder is read. Raises Damaged."""
     plan = read_mapping(folder.plan)

@@ -144,11 +144,16 @@ def say(text: object) -> None:
 
     Names and reasons come from files: what of them would command the terminal is spelled out.
     """
-    try:
-        print(safe(str(text), keep="\n\t"), flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    _print(safe(str(text), keep="\n\t"))
 
 
 def show_json(document: Any) -> None:
-    print(json.dumps(document, indent=1))
+    """Print one JSON document, as `say` prints a text: whether or not anybody is left to read it."""
+    _print(json.dumps(document, indent=1))
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

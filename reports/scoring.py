@@ -122,7 +122,7 @@ def scene_means(path: Path, metric: str) -> Mapping[str, float]:
 
     A scene with a tile whose value is not finite has no mean. Empty without that column.
     """
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     head = lines[0].split(",") if lines else []
     if metric not in head or "scene" not in head:
         return {}

@@ -16,6 +16,7 @@ from ablate.readers.optuna_study import read_study
 from ablate.readers.sqlitefile import are_mlflows, are_optunas, is_sqlite, tables
 from ablate.readers.tables import read_table
 from ablate.records import StudyFolder
+from ablate.sqlite import address, misread
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def _file(asked: Asked, path: Path) -> Found:
     if path.is_dir():
         return _folder(asked, path)
     if path.is_file() and is_sqlite(path):
-        return _database(asked, path, f"sqlite:///{path.absolute()}")
+        return _database(asked, path, _address(asked, path))
     if path.is_file() and _is_journal(path):
         return read_study(path, asked.study, beside=path.parent)
     return read_table(path)
@@ -113,7 +114,14 @@ def _local_store(asked: Asked) -> str:
     if not store.is_file():
         said = f"there is no MLflow store at {store}; set MLFLOW_TRACKING_URI, or give the store's URI and --experiment"
         raise _refused(asked, said)
-    return f"sqlite:///{store.absolute()}"
+    return _address(asked, store)
+
+
+def _address(asked: Asked, path: Path) -> str:
+    if found := misread(path.absolute()):
+        said = f"its path holds {found!r}, which the address of a SQLite file can't: {path.absolute()}; move the file"
+        raise _refused(asked, said)
+    return address(path.absolute())
 
 
 def _is_journal(path: Path) -> bool:

@@ -53,7 +53,7 @@ def tile_scores(path: Path | None, metric: str) -> dict[str, float]:
     """Tile -> value of the metric; NaN where a tile has no valid pixel. Empty where nothing was kept of them."""
     if path is None:
         return {}
-    with open(path, newline="") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
         return {row["tile"]: float(row[metric]) for row in rows} if metric in (rows.fieldnames or ()) else {}
 

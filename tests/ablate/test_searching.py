@@ -10,13 +10,16 @@ import pytest
 from ablate.plan import make_plan
 from ablate.planfile import StudyChanged, check_plan
 from ablate.problems import StudyError
-from ablate.records import Status, StudyFolder, TrialResult
+from ablate.records import Status, StudyFolder, TrialResult, write_atomically
 from ablate.searchdraw import State
 from ablate.searching import tried, value_of
 from ablate.searchplan import base_values, restored
 from ablate.searchspace import Parameter
+from ablate.stored import Damaged
+from tests.ablate import studies
+from tests.ablate.commands import ablate
 from tests.ablate.fakes import InstantExecutor, Killed, drive, gmsd
-from tests.ablate.test_searchfile import study
+from tests.ablate.test_searchfile import STUDY, study
 
 SAMPLERS = {
     "random": [], "tpe": [], "qmc": [], "nsga2": ["design.search.objectives=[gmsd, mae]"],
@@ -121,6 +124,58 @@ def test_another_search_under_the_same_name_is_refused(tmp_path, change):
     drive(plan_of(tmp_path), runs, InstantExecutor())
     with pytest.raises(StudyChanged):
         check_plan(restored(plan_of(tmp_path, change), folder), folder, extend=True)
+
+
+DAMAGES = {
+    "": "not JSON (line 1, column 1)",
+    "[1]": "expected a mapping, found [1]",
+    "{}": "cells: expected a list, found nothing",
+    "search": "search: expected a mapping, found text '?'",
+    "search.space": "search.space: expected a mapping, found text '?'",
+    "properties": "properties: expected a mapping, found text '?'",
+    "properties.refused": "properties.refused: expected a list, found text '?'",
+    "arms": "arms: expected a list, found text '?'",
+    "arms.1": "arms[1]: expected a mapping, found text '?'",
+    "arms.1.sampled": "arms[1].sampled: expected a mapping, found text '?'",
+    "arms.1.marks": "arms[1].marks: expected a mapping, found text '?'",
+    "arms.1.sampled.lambda": "arms[1].sampled: text 'lambda' is no parameter of the search",
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The plan.json of a search that has run, as text."""
+    place = tmp_path_factory.mktemp("drawn")
+    drive(plan_of(place), place / "runs", InstantExecutor())
+    return StudyFolder(place / "runs", "found").plan.read_text()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_plan_is_named_and_nothing_is_drawn_from_it(tmp_path, drawn, damage):
+    folder = StudyFolder(tmp_path / "runs", "found")
+    write_atomically(folder.plan, damage if damage in ("", "[1]", "{}") else spoilt(drawn, damage.split(".")))
+    with pytest.raises(Damaged) as error:
+        restored(plan_of(tmp_path), folder)
+    assert f"{folder.plan}: damaged: {DAMAGES[damage]}; put it back from a copy" in str(error.value)
+
+
+def spoilt(plan: str, path: list[str]) -> str:
+    """The plan with a text in place of what is at a path."""
+    document = found = json.loads(plan)
+    for key in path[:-1]:
+        found = found[int(key) if isinstance(found, list) else key]
+    found[int(path[-1]) if isinstance(found, list) else path[-1]] = "?"
+    return json.dumps(document)
+
+
+def test_the_commands_end_at_a_damaged_plan_with_code_3(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    studies.write(tmp_path, STUDY)
+    write_atomically(StudyFolder(tmp_path / "runs", "found").plan, "{")
+    for command in ("check", "plan", "run"):
+        ended = ablate(command, "tiny.yaml")
+        assert ended.code == 3 and "Traceback" not in ended.err, ended.err
+        assert ended.err.startswith("runs/found/plan.json: damaged: not JSON (line 1, column 2); put it back")
 
 
 def test_the_arms_drawn_do_not_change_what_was_asked(tmp_path):
