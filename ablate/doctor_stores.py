@@ -72,7 +72,7 @@ def _named(runs: Path, environment: Mapping[str, str]) -> Iterator[tuple[str, st
 
 
 def _is_local(uri: str) -> bool:
-    return uri.partition(":")[0] in ("sqlite", "file") or "://" not in uri
+    return uri.startswith("sqlite:") and not unknown_store(uri)
 
 
 def _optuna(store: Store, url: str) -> Store:
