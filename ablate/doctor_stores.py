@@ -76,8 +76,9 @@ def _is_local(uri: str) -> bool:
 
 
 def _optuna(store: Store, url: str) -> Store:
-    return _on_postgresql(store, url, lambda tables: "" if are_optunas(tables) or not are_mlflows(tables)
-                          else "the database holds MLflow's tables; Optuna needs one of its own")  # fmt: skip
+    return _on_postgresql(
+        store, url, lambda tables: "" if are_optunas(tables) or not are_mlflows(tables) else optuna_storage.MLFLOWS
+    )
 
 
 def _mlflow(store: Store, uri: str) -> Store:
@@ -109,7 +110,7 @@ def _on_postgresql(store: Store, url: str, wrong_tables: Callable[[set[str]], st
         began = time.monotonic()
         tables = postgresql.tables(url)
     except postgresql.Unreachable as error:
-        return replace(store, problem=f"{store.place}: {error}")
+        return replace(store, problem=f"{store.place}: {error}; {postgresql.remedy(url, str(error))}")
     taken = 1000 * (time.monotonic() - began)
     return replace(store, version=f"PostgreSQL {version}", milliseconds=taken, problem=wrong_tables(tables))
 
