@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ablate import optuna_storage, postgresql
-from ablate.mlflow_store import client_of, unknown_store
+from ablate.mlflow_store import client_of, reason, unknown_store
 from ablate.problems import StudyError, redacted
 from ablate.readers.sqlitefile import are_mlflows, are_optunas
 from ablate.records import StudyFolder
@@ -97,8 +97,7 @@ def _mlflow(store: Store, uri: str) -> Store:
         client.search_experiments(max_results=1)
         taken = 1000 * (time.monotonic() - began)
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:  # requests' errors are OSErrors
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        return replace(store, problem=f"{store.place} does not answer: {redacted(said, uri)[:300]}")
+        return replace(store, problem=f"{store.place} does not answer: {redacted(reason(error), uri)}")
     return replace(store, version=_server_version(uri), milliseconds=taken)
 
 

@@ -96,6 +96,23 @@ def client_of(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
+def reason(error: BaseException) -> str:
+    """Why a call on a store failed, in a line: of the network's and the database's errors the one at the bottom."""
+    said, below = f"{type(error).__name__}: {_first_line(error)}", error
+    while below is not None:
+        if isinstance(below, OSError) or type(below).__module__.startswith("urllib3."):
+            nameless = None if getattr(below, "filename", None) else getattr(below, "strerror", None)
+            said = nameless or _first_line(below)
+        elif orig := getattr(below, "orig", None):  # of SQLAlchemy's
+            said = f"{type(below).__name__}: {_first_line(orig)}"
+        below = below.__cause__ or (None if below.__suppress_context__ else below.__context__)
+    return said[:300]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:
     """A client of the store, created if need be, and the id of the study's experiment.
 

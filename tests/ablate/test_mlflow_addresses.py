@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from ablate import doctor_stores
-from ablate.mlflow_store import EXPECTED, unknown_store
+from ablate.mlflow_store import EXPECTED, client_of, reason, unknown_store
 from ablate.problems import StudyError
 from ablate.study import load
 from tests.ablate import studies
@@ -54,8 +56,6 @@ def test_no_store_of_mlflow_is_at_what_is_refused(uri, tmp_path, monkeypatch):
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-    from ablate.mlflow_store import client_of
-
     monkeypatch.chdir(tmp_path)
     assert unknown_store(uri)
     if uri in ("sqlite://", "sqlite:///"):
@@ -94,3 +94,24 @@ def test_a_study_its_run_and_doctor_refuse_it_before_anything_starts(uri, tmp_pa
 @pytest.mark.parametrize("said", ["auto", "off", "none", "''", "null"])
 def test_words_of_a_study_are_no_addresses(said, tmp_path):
     assert load(studies.write(tmp_path), sets=[f"tracking.mlflow={said}"]).tracking.mlflow in ("auto", None)
+
+
+def test_what_is_said_of_a_server_that_is_away_is_the_cause_at_the_bottom(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        uri = f"http://ann:S3cret@127.0.0.1:{free.getsockname()[1]}"
+    (found,) = doctor_stores.examine(tmp_path, {"MLFLOW_TRACKING_URI": uri})
+    assert found.problem == f"{found.place} does not answer: Connection refused" and "S3cret" not in repr(found)
+
+
+def test_a_reason_is_a_line_and_names_the_file_or_the_kind_of_error():
+    with pytest.raises(OSError) as away:
+        open("/nowhere/at/all")  # noqa: SIM115
+    assert reason(away.value) == "[Errno 2] No such file or directory: '/nowhere/at/all'"
+    assert reason(ValueError("one\ntwo")) == "ValueError: one" and reason(ValueError()) == "ValueError: ValueError"
+    hidden = RuntimeError("refused")
+    hidden.__context__, hidden.__suppress_context__ = ConnectionResetError(104, "reset"), True
+    assert reason(hidden) == "RuntimeError: refused"
+    hidden.__suppress_context__ = False
+    assert reason(hidden) == "reset"
+    assert len(reason(ValueError("x" * 1000))) == 300
