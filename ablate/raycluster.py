@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 AUTO = "auto"  # the cluster that this machine belongs to
 CONNECT_SECONDS = 5.0  # for a cluster's address to take a connection
 ANSWER_SECONDS = 10.0  # for actors to say what they do
-MISSING = "executor ray: not found here: ray (pip install ablate-gan[ray])"
+MISSING = "executor ray: not found here: ray (pip install 'ablate-gan[ray]')"
 
 
 @dataclass(frozen=True)
