@@ -48,6 +48,14 @@ def address(asked: str | None) -> str:
     return asked or os.environ.get("RAY_ADDRESS") or AUTO
 
 
+def described(asked: str | None) -> str:
+    """The cluster that this process is a driver of, and who has named it."""
+    import ray
+
+    source = "from resources.address" if asked else "from RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") else ""
+    return f"Ray {ray.__version__} at {head()} ({source or 'the one that this machine belongs to'})"
+
+
 def connect(place: str) -> None:
     """Be a driver of the cluster at an address. Raises CannotLaunch where there is none."""
     if importlib.util.find_spec("ray") is None:
