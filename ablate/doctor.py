@@ -47,7 +47,7 @@ def examine(runs: Path, executor: str = LOCAL) -> dict[str, Any]:
     problems += filter(None, [no_address(runs)])
     problems += _too_little_space(runs)
     problems += slurmqueue.problems() if executor == SLURM else []
-    nodes, said = raydoctor.examine(runs) if executor == RAY else ([], [])
+    cluster, nodes, said = raydoctor.examine(runs) if executor == RAY else ("", [], [])
     problems += said
     stores = doctor_stores.examine(runs)
     problems += [f"{store.name}: {store.problem}" for store in stores if store.problem]
@@ -55,7 +55,7 @@ def examine(runs: Path, executor: str = LOCAL) -> dict[str, Any]:
         "ok": not problems, "problems": problems, "python": platform.python_version(), "platform": platform.platform(),
         "cores": machine.cores(), "versions": versions, "torch": torch,
         "runs": str(runs.absolute()), "free": space.free(runs), "stores": [asdict(store) for store in stores],
-        **({"nodes": nodes} if executor == RAY else {}),
+        **({"cluster": cluster, "nodes": nodes} if executor == RAY else {}),
     }  # fmt: skip
 
 
@@ -99,6 +99,7 @@ def describe(found: dict[str, Any]) -> str:
     devices = ", ".join(torch.get("devices", ())) or "none"
     lines = [f"Python {found['python']} on {found['platform']}, {found['cores']} cores", f"CUDA devices: {devices}"]
     lines += [f"  {name} {version or 'missing'}" for name, version in found["versions"].items()]
+    lines += [found["cluster"]] if found.get("cluster") else []
     lines += raydoctor.describe(found.get("nodes", []))
     lines.append(f"free on the disk of {found['runs']}: {space.in_bytes(found['free'])}")
     lines += [doctor_stores.describe(doctor_stores.Store(**store)) for store in found["stores"]]

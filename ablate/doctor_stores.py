@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ablate import optuna_storage, postgresql
-from ablate.mlflow_store import client_of, unknown_store
+from ablate.mlflow_store import client_of, reason, unknown_store
 from ablate.problems import StudyError, redacted
 from ablate.readers.sqlitefile import are_mlflows, are_optunas
 from ablate.records import StudyFolder
@@ -72,12 +72,13 @@ def _named(runs: Path, environment: Mapping[str, str]) -> Iterator[tuple[str, st
 
 
 def _is_local(uri: str) -> bool:
-    return uri.partition(":")[0] in ("sqlite", "file") or "://" not in uri
+    return uri.startswith("sqlite:") and not unknown_store(uri)
 
 
 def _optuna(store: Store, url: str) -> Store:
-    return _on_postgresql(store, url, lambda tables: "" if are_optunas(tables) or not are_mlflows(tables)
-                          else "the database holds MLflow's tables; Optuna needs one of its own")  # fmt: skip
+    return _on_postgresql(
+        store, url, lambda tables: "" if are_optunas(tables) or not are_mlflows(tables) else optuna_storage.MLFLOWS
+    )
 
 
 def _mlflow(store: Store, uri: str) -> Store:
@@ -96,8 +97,7 @@ def _mlflow(store: Store, uri: str) -> Store:
         client.search_experiments(max_results=1)
         taken = 1000 * (time.monotonic() - began)
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:  # requests' errors are OSErrors
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        return replace(store, problem=f"{store.place} does not answer: {redacted(said, uri)[:300]}")
+        return replace(store, problem=f"{store.place} does not answer: {redacted(reason(error), uri)}")
     return replace(store, version=_server_version(uri), milliseconds=taken)
 
 
@@ -109,7 +109,7 @@ def _on_postgresql(store: Store, url: str, wrong_tables: Callable[[set[str]], st
         began = time.monotonic()
         tables = postgresql.tables(url)
     except postgresql.Unreachable as error:
-        return replace(store, problem=f"{store.place}: {error}")
+        return replace(store, problem=f"{store.place}: {error}; {postgresql.remedy(url, str(error))}")
     taken = 1000 * (time.monotonic() - began)
     return replace(store, version=f"PostgreSQL {version}", milliseconds=taken, problem=wrong_tables(tables))
 

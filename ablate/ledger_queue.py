@@ -20,9 +20,9 @@ class LedgerQueue:
     running trials.
     """
 
-    def __init__(self, ledger: Ledger, *, patience: Patience | None = None):
+    def __init__(self, ledger: Ledger, *, patience: Patience | None = None, aloud: bool = True):
         self._ledger = ledger
-        self._outbox = Outbox("ledger", answers=ledger.reachable, words=_words, patience=patience)
+        self._outbox = Outbox("ledger", answers=ledger.reachable, words=_words, patience=patience, aloud=aloud)
         self._reconciled = False
         self._curves: dict[str, dict[int, float]] = {}  # of running cells, what waits: step -> value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,14 +14,17 @@ from urllib.parse import urlsplit
 
 from ablate.lock import turn
 from ablate.mlflow_moved import bring_along
-from ablate.problems import no_such, quoted, redacted, unquoted
+from ablate.problems import SHOWN, did_you_mean, no_such, quoted, redacted, unquoted
 from ablate.records import StudyFolder, write_atomically
 from ablate.sqlite import address, made_whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-STORES = ("databricks", "file", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
+STORES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
+EXPECTED = ("expected http://HOST:PORT, https://HOST, sqlite:///FILE, postgresql://..., mysql://..., mssql://... or "
+            "databricks")  # fmt: skip
+_HOST = re.compile(r"(\*\*\*@)?(localhost|\[[0-9a-fA-F:.]+\]|[\w-]+(\.[\w-]+)+|[\w-]+(?=:\d))(:\d+)?(/.*)?")
 
 # A client against a closed port retries for 246 s with MLflow's own limits, and repeats blindly what a lost reply
 # has left undecided (our `Outbox` looks first); it reports usage home, and
@@ -43,19 +47,43 @@ def resolve(uri: str | None, folder: StudyFolder, environment: Mapping[str, str]
 
 
 def unknown_store(uri: str) -> str:
-    """Why MLflow can't be reached at a URI, whatever runs there; empty where it can. `auto` and folders are fine."""
+    """Why MLflow has no store at a URI, whatever runs there; empty where it may have one, and for no URI at all."""
     scheme, colon, rest = uri.partition("://")
-    if not colon:
+    kind = scheme.partition("+")[0]
+    if uri in ("", "databricks"):
         return ""
-    if scheme.lower().partition("+")[0] not in STORES:
+    if not colon or kind == "file":
+        return _no_scheme(uri)
+    if kind not in STORES:
         return no_such("kind of MLflow store", redacted(scheme), STORES)
+    if kind == "sqlite":
+        named = rest.startswith("/") and rest[1:].partition("?")[0]
+        return "" if named else f"{quoted(redacted(uri, uri))} names no file; expected sqlite:///FILE"
     try:
         parts = urlsplit(uri)
         parts.port  # noqa: B018  # reads it: out of range, or no number
     except ValueError as error:
         return f"{quoted(redacted(uri, uri))} is not an address: {unquoted(error)}"
-    needs_host = scheme.lower() in ("http", "https")
-    return f"{quoted(redacted(uri, uri))} names no host" if needs_host and not parts.hostname else ""
+    return f"{quoted(redacted(uri, uri))} names no host" if kind in ("http", "https") and not parts.hostname else ""
+
+
+def _no_scheme(uri: str) -> str:
+    """What to write instead of an address without its beginning, or of a folder: MLflow 3 has no store in either."""
+    found = redacted(f"***@{uri.rpartition('@')[2]}" if "@" in uri else uri)
+    kind, colon, rest = found.partition(":")
+    near = "" if colon else did_you_mean(found, ["databricks"])
+    if near:
+        return f"no such kind of MLflow store: {quoted(found)}; {EXPECTED}{near}"
+    if colon and kind.partition("+")[0] in STORES:
+        meant = f"{kind}:///{rest}" if kind == "sqlite" else f"{kind}://{rest.lstrip('/')}"
+        return f"{quoted(found)} lacks its ://; {EXPECTED}; did you mean {meant[:SHOWN]}?"
+    file = found.removeprefix("file://").removeprefix("file:")
+    if file.endswith((".db", ".sqlite")):
+        return f"{quoted(found)} has no sqlite:/// before it; {EXPECTED}; did you mean sqlite:///{file[:SHOWN]}?"
+    if _HOST.fullmatch(found):
+        return f"{quoted(found)} has no http:// before it; {EXPECTED}; did you mean http://{found[:SHOWN]}?"
+    meant = f"sqlite:///{file.rstrip('/')[:SHOWN]}/mlflow.db"
+    return f"{quoted(found)} is a folder, in which MLflow 3 keeps no store; {EXPECTED}; did you mean {meant}?"
 
 
 def client_of(uri: str) -> MlflowClient:
@@ -66,6 +94,23 @@ def client_of(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
+
+
+def reason(error: BaseException) -> str:
+    """Why a call on a store failed, in a line: of the network's and the database's errors the one at the bottom."""
+    said, below = f"{type(error).__name__}: {_first_line(error)}", error
+    while below is not None:
+        if isinstance(below, OSError) or type(below).__module__.startswith("urllib3."):
+            nameless = None if getattr(below, "filename", None) else getattr(below, "strerror", None)
+            said = nameless or _first_line(below)
+        elif orig := getattr(below, "orig", None):  # of SQLAlchemy's
+            said = f"{type(below).__name__}: {_first_line(orig)}"
+        below = below.__cause__ or (None if below.__suppress_context__ else below.__context__)
+    return said[:300]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def open_store(uri: str, folder: StudyFolder) -> tuple[MlflowClient, str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 VARIABLE = "ABLATE_OPTUNA_STORAGE"
 LOCKED_SECONDS = 70  # to wait for another process, such as a backup that takes a minute
 UID_DIGITS = 12
+MLFLOWS = "the database holds MLflow's tables; Optuna needs one of its own"
 MAKING = 0x61626C617465  # the advisory lock of whoever makes the tables: "ablate" in ASCII
 
 
@@ -106,13 +107,34 @@ class Server:
                 " whole, and it is brought up to date from them once it answers")  # fmt: skip
 
 
+def unanswered(where: Path | str) -> str:
+    """Why nothing can be started with records there, and what helps; empty for a file, and where a server answers."""
+    if isinstance(where, Path):
+        return ""
+    try:
+        tables = postgresql.tables(where)
+    except postgresql.Unreachable as error:
+        said, helps = str(error), postgresql.remedy(where, str(error))
+    else:
+        if not _mlflows_alone(tables):
+            return ""
+        said, helps = MLFLOWS, "make another database, and name that"
+    who = f" as user {redacted(name, where)}" if (name := postgresql.user(where)) else ""
+    helps += " " if helps.endswith("?") else "; "
+    return (f"{redacted(where, where)}: Optuna's storage cannot be used{who} ({said}); nothing was started: {helps}"
+            "`ablate doctor` asks again")  # fmt: skip
+
+
 def _check_whose(connection: Connection) -> None:
     """Raises NotOptunas for MLflow's database: both keep the version of their tables in a table of the same name."""
     from sqlalchemy import inspect
 
-    tables = set(inspect(connection).get_table_names())
-    if are_mlflows(tables) and not are_optunas(tables):
-        raise NotOptunas("the database holds MLflow's tables; Optuna needs one of its own")
+    if _mlflows_alone(set(inspect(connection).get_table_names())):
+        raise NotOptunas(MLFLOWS)
+
+
+def _mlflows_alone(tables: set[str]) -> bool:
+    return are_mlflows(tables) and not are_optunas(tables)
 
 
 def place_of(where: Path | str) -> Place:

@@ -44,7 +44,8 @@ class Outbox:
     A call under a key that still waits takes its place, so that no more waits than there are keys. One that may rest
     gives others under its key the time to do so; it rests no longer once anything else is due. `answers` says
     whether the store is there at all, which tells an outage from a call that it refuses; `words` puts a failure of
-    a call (what it was, the error) into a sentence that may be shown.
+    a call (what it was, the error) into a sentence that may be shown. Unless `aloud`, trouble is kept for the log and
+    whoever asks for it at the end.
     """
 
     def __init__(
@@ -54,9 +55,10 @@ class Outbox:
         answers: Callable[[], bool],
         words: Callable[[str, Exception], str],
         patience: Patience | None = None,
+        aloud: bool = True,
     ):
         self._name, self._words, self._patience = name, words, patience or Patience()
-        self._store_answers = answers
+        self._store_answers, self._aloud = answers, aloud
         self._waiting: dict[Hashable, _Call] = {}  # in their order
         self._changed = threading.Condition()
         self._busy = False
@@ -182,6 +184,7 @@ class Outbox:
             now = time.monotonic()
             is_news = self._told is None or now - self._told > NEWS_SECONDS
             self._told = now if is_news else self._told
-            log.log(logging.WARNING if is_news else logging.INFO, "%s: %s", self._name, reason)
+            level = logging.WARNING if is_news and self._aloud else logging.INFO
+            log.log(level, "%s: %s", self._name, reason)
         self._trouble = reason
 

@@ -7,6 +7,8 @@ psycopg is imported where it is used; it comes with `ablate-gan[postgresql]`.
 from __future__ import annotations
 
 import importlib.util
+import os
+import pwd
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -70,6 +72,31 @@ def holds_password(url: str) -> bool:
 def driver_missing() -> str:
     """What to install, where the driver is not; else empty."""
     return "" if importlib.util.find_spec("psycopg") else NO_DRIVER
+
+
+def user(url: str) -> str:
+    """Who is asked for, as libpq finds it; empty where only a service file would say."""
+    stated = _arguments(url)
+    if name := stated.get("user") or os.environ.get("PGUSER"):
+        return str(name)
+    return "" if "service" in stated or "PGSERVICE" in os.environ else pwd.getpwuid(os.geteuid()).pw_name
+
+
+def remedy(url: str, said: str) -> str:
+    """What helps where the server has refused us with these words, without secrets."""
+    stated, who = _arguments(url), user(url) or "USER"
+    host, port, database = (stated.get(key) for key in ("host", "port", "dbname"))
+    options = "".join(f" -{letter} {value}" for letter, value in (("h", host), ("p", port)) if value)
+    there, missing = f"{host or 'localhost'}:{port or 5432}", "does not exist" in said
+    if "password" in said:
+        helps = f"set PGPASSWORD, or write {there}:*:{who}:PASSWORD into ~/.pgpass (chmod 600 ~/.pgpass)"
+    elif missing and "role" in said:
+        helps = f"name another user, or make this one: createuser{options} --pwprompt {who}"
+    elif missing and "database" in said:
+        helps = f"make it: createdb{options} -U {who} {database}"
+    else:
+        helps = f"is a server running at {there}?"
+    return redacted(helps, url)
 
 
 def engine(url: str, **options: Any) -> Engine:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ablate import machine, optuna_storage, postgresql
 from ablate.disk import remove_leftovers
+from ablate.ledger import LedgerError
 from ablate.mlflow_store import resolve, sqlite_file, unknown_store
 from ablate.plan import Plan
 from ablate.processes import evict
@@ -36,8 +37,11 @@ def clear_away(folder: StudyFolder, *, evicting: bool = True) -> None:
 
 
 def check_databases(plan: Plan, folder: StudyFolder) -> None:
-    """Raises Damaged for a database that SQLite's own check finds unsound."""
+    """Raises Damaged for a database that SQLite's own check finds unsound, LedgerError where a server lets nobody in.
+    """
     records = optuna_storage.resolve(plan.study.tracking.optuna, folder)
+    if wrong := optuna_storage.unanswered(records):
+        raise LedgerError(wrong)
     store = sqlite_file(resolve(plan.study.tracking.mlflow, folder) or "")
     for path, rebuilt in ((records, "the same command"), (store, f"`ablate sync {folder.name}`")):
         if isinstance(path, Path) and path.exists() and (found := unsound(path)):

@@ -36,7 +36,7 @@ def open_projections(
     ledger = LedgerQueue(Ledger(
         where, study_name=study_name(where, folder), goal=metric["goal"], metric=metric["name"], split=metric["split"],
         factors=factors, arms=() if search else arms, space=space, objectives=goals,
-    ))  # fmt: skip
+    ), aloud=live)  # fmt: skip
     for arm, planned in zip(arms, plan["arms"], strict=True) if search else ():
         ledger.add(arm, planned.get("sampled") or base_values(space, plan["base"]))
     tracking = Tracking.open(uri, folder, arms=arms, factors=factors, question=plan["question"], live=live)

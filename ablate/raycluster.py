@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 AUTO = "auto"  # the cluster that this machine belongs to
 CONNECT_SECONDS = 5.0  # for a cluster's address to take a connection
 ANSWER_SECONDS = 10.0  # for actors to say what they do
-MISSING = "executor ray: not found here: ray (pip install ablate-gan[ray])"
+MISSING = "executor ray: not found here: ray (pip install 'ablate-gan[ray]')"
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,14 @@ class Node:
 def address(asked: str | None) -> str:
     """Of the cluster: what the study asks for, else RAY_ADDRESS, else the one that this machine belongs to."""
     return asked or os.environ.get("RAY_ADDRESS") or AUTO
+
+
+def described(asked: str | None) -> str:
+    """The cluster that this process is a driver of, and who has named it."""
+    import ray
+
+    source = "from resources.address" if asked else "from RAY_ADDRESS" if os.environ.get("RAY_ADDRESS") else ""
+    return f"Ray {ray.__version__} at {head()} ({source or 'the one that this machine belongs to'})"
 
 
 def connect(place: str) -> None:

@@ -39,17 +39,18 @@ class Seen:
     why: str = ""  # it said nothing
 
 
-def examine(runs: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Facts about each node, and what keeps trials from running there, a sentence each."""
+def examine(runs: Path) -> tuple[str, list[dict[str, Any]], list[str]]:
+    """Which cluster it is, facts about each node, and what keeps trials from running there, a sentence each."""
     where = raycluster.address(None)
     try:
         raycluster.connect(where)
     except CannotLaunch as error:
         hint = "; set RAY_ADDRESS, or start one: ray start --head" if "ray (pip" not in str(error) else ""
-        return [], [f"{error}{hint}"]
+        return "", [], [f"{error}{hint}"]
     there = raycluster.nodes()
     found = _ask(there, runs)
-    return [asdict(one) for one in found], [*_wrong(found, runs), *_too_small(there, runs)]
+    cluster = raycluster.described(None)
+    return cluster, [asdict(one) for one in found], [*_wrong(found, runs), *_too_small(there, runs)]
 
 
 def _ask(there: list[Node], runs: Path) -> list[Seen]:

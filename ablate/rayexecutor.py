@@ -8,6 +8,7 @@ that train by their names, and the trials by their claims. What waits goes with 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from ablate.resources import Resources
 from trainers.batch import claim, claimant
 from trainers.pool import Job
 
+log = logging.getLogger(__name__)
 TURN_SECONDS = 0.05  # in which it is enough to look once at all trials
 
 
@@ -98,6 +100,7 @@ class RayExecutor:
         if not self._connected:
             where = raycluster.address(self.address)
             raycluster.connect(where)
+            log.info("trials go to %s", raycluster.described(self.address))
             raycluster.remember(self.folder, where if where != raycluster.AUTO else raycluster.head())
             self._connected = True
             self._places.find()

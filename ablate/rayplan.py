@@ -19,13 +19,15 @@ def filled(plan: Plan) -> tuple[Plan, dict[str, Any] | None]:
     if asked.executor != RAY:
         return plan, None
     need, where = need_of(plan), raycluster.address(asked.address)
-    facts: dict[str, Any] = {"address": where, "need": str(need), "nodes": None, "side_by_side": None, "grows": None}
+    facts: dict[str, Any] = {"address": where, "cluster": None, "need": str(need), "nodes": None, "side_by_side": None,
+                             "grows": None}  # fmt: skip
     try:
         raycluster.connect(where)
     except CannotLaunch as error:
         return plan, facts | {"why": str(error)}
     there = raycluster.nodes()
     room, grows = raycluster.side_by_side(need, there), raycluster.grows_to(need, there)
+    facts["cluster"] = raycluster.described(asked.address)
     facts |= {"nodes": raycluster.largest(there), "side_by_side": room, "grows": grows}
     return replace(plan, slots=max(1, min(plan.slots, room))) if not grows else plan, facts
 
@@ -35,7 +37,7 @@ def describe(facts: Mapping[str, Any]) -> str:
     lead = f", each a placement group of {facts['need']}"
     if facts["nodes"] is None:
         return f"{lead}; {facts['why']}: the time below has room for all"
-    room = f"{lead}; the cluster ({facts['nodes']}) has room for {facts['side_by_side']} at a time"
+    room = f"{lead}; {facts['cluster']}, with {facts['nodes']}, has room for {facts['side_by_side']} at a time"
     if facts["grows"]:
         return f"{room} and may grow; the time below has room for all"
     return room if facts["side_by_side"] else f"{room}: it would be refused"

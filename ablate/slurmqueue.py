@@ -160,7 +160,7 @@ def _parts(row: list[str], cpus: int, gpus: int) -> int:
 def problems() -> list[str]:
     """What keeps this machine from submitting jobs, a sentence each."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-    missing += [] if importlib.util.find_spec("submitit") else ["submitit (pip install ablate-gan[slurm])"]
+    missing += [] if importlib.util.find_spec("submitit") else ["submitit (pip install 'ablate-gan[slurm]')"]
     if missing:
         return [f"executor slurm: not found here: {', '.join(missing)}"]
     shown = ask("sinfo", "--noheader", "--format", "%R|%a")

@@ -36,6 +36,7 @@ EFFECTS_OF_FACTORS = ("both", "factorial", "fractional")  # designs that estimat
 SEEDS = 5  # where a study says nothing; fewer are exploratory
 MAX_SEEDS, MAX_SEED = 1000, 2**31 - 1
 # A study's folder lies beside these in the runs folder.
+_NO_TRACKING = ("off", "none", "")
 _BESIDE = tuple(getattr(StudyFolder(Path(), ""), name).name for name in ("mlflow", "artifacts", "cache", "test_reads"))
 
 
@@ -218,9 +219,9 @@ def _tracking(sources: Sources, found: Tracking) -> Tracking:
             "the URI holds a user or password, and studies are copied into runs and reports; "
             "write auto and set MLFLOW_TRACKING_URI in the environment",
         )
-    elif found.mlflow and (wrong := unknown_store(found.mlflow)):
+    elif found.mlflow not in (None, "auto", *_NO_TRACKING) and (wrong := unknown_store(found.mlflow)):
         sources.refuse(("tracking", "mlflow"), wrong)
-    return replace(found, mlflow=None) if found.mlflow in ("off", "none", "") else found
+    return replace(found, mlflow=None) if found.mlflow in _NO_TRACKING else found
 
 
 def _wrong_storage(url: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ablate.ledger import key
 from ablate.mlflow_runs import MlflowRuns
-from ablate.mlflow_store import resolve
+from ablate.mlflow_store import reason, resolve
 from ablate.outbox import Outbox, Patience
 from ablate.problems import redacted
 from ablate.records import Arm, Cell, StudyFolder, TrialResult, TrialSpec
@@ -45,7 +45,7 @@ class Tracking:
         self._cells: dict[str, _Told] = {}
         self._report: tuple[Path, str] | None = None
         if runs is not None:
-            self._outbox = Outbox("tracking", answers=runs.reachable, words=self._words, patience=patience)
+            self._outbox = Outbox("tracking", answers=runs.reachable, words=self._words, patience=patience, aloud=live)
             self._outbox.put("store", "opening the store", runs.open_study if live else runs.connect)
 
     @classmethod
@@ -162,5 +162,5 @@ class Tracking:
             self.finish_study(*self._report)
 
     def _words(self, what: str, error: Exception) -> str:
-        cause = f"database or {FULL}" if FULL in str(error) else (str(error).splitlines() or [""])[0]
-        return redacted(f"{self._uri}: {what}: {type(error).__name__}: {cause[:300]}", self._uri)
+        cause = f"{type(error).__name__}: database or {FULL}" if FULL in str(error) else reason(error)
+        return redacted(f"{self._uri}: {what}: {cause}", self._uri)

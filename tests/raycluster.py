@@ -61,7 +61,7 @@ def missing() -> str:
     """Why there can be none; empty where Ray is installed."""
     if sys.platform != "linux":
         return "the test cluster needs Linux"
-    return "" if importlib.util.find_spec("ray") else "ray is not installed (pip install ablate-gan[ray])"
+    return "" if importlib.util.find_spec("ray") else "ray is not installed (pip install 'ablate-gan[ray]')"
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.mlflow_store import client_of
+from ablate.mlflow_store import client_of, reason
 from ablate.problems import Problem, StudyError, no_such, redacted
 from ablate.readers.found import Found, report_folder
 
@@ -104,8 +104,7 @@ def _plain(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # requests' errors are OSErrors
-        cause = (str(error).splitlines() or [""])[0]
-        raise _refused(uri, f"MLflow's store can't be read ({type(error).__name__}: {redacted(cause, uri)})") from None
+        raise _refused(uri, f"MLflow's store can't be read ({redacted(reason(error), uri)})") from None
 
 
 def _refused(uri: str, message: str) -> StudyError:

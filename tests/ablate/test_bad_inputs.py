@@ -195,7 +195,7 @@ SETTINGS = [
     # storage
     ("tracking.mlflow=http://u:pw@host", ("--set tracking.mlflow=http://***@host", "holds a user or password")),
     ("tracking.mlflow='http://host/?token=pw'", ("token=***", "holds a user or password")),
-    ("tracking.mlflow=ftp://host", "no such kind of MLflow store: 'ftp'; there are databricks, file, http"),
+    ("tracking.mlflow=ftp://host", "no such kind of MLflow store: 'ftp'; there are databricks, http, https"),
     ("tracking.mlflow=htp://host", "did you mean http?"), ("tracking.mlflow=http://", "'http://' names no host"),
     ("tracking.mlflow=http://host:99999", "is not an address: Port out of range"), ("tracking.mlflow=3", "found 3"),
     ("tracking.mlflow='http://[::1'", "is not an address"), ("tracking={uri: x}", "no such option: 'uri'"),

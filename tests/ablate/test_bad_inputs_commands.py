@@ -287,7 +287,7 @@ RUNS = [
 ]  # fmt: skip
 
 STORES = [
-    bad("run", "tiny.yaml", says="MLFLOW_TRACKING_URI: no such kind of MLflow store: 'htp'; there are databricks, file",
+    bad("run", "tiny.yaml", says="MLFLOW_TRACKING_URI: no such kind of MLflow store: 'htp'; there are databricks, http",
         code=ENVIRONMENT, environment={"MLFLOW_TRACKING_URI": "htp://u:pw@host/x"}),
     bad("run", "tiny.yaml", says="MLFLOW_TRACKING_URI: 'http://***@' names no host", code=ENVIRONMENT,
         environment={"MLFLOW_TRACKING_URI": "http://u:pw@"}),

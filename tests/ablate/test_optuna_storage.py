@@ -86,6 +86,26 @@ def test_what_an_address_says_goes_to_the_driver_in_its_own_words_and_may_be_mor
     assert postgresql._arguments("postgresql:///db")["connect_timeout"] == 5
 
 
+def test_what_helps_follows_from_what_the_server_says_and_names_the_user_without_the_password(monkeypatch):
+    url = "postgresql://ann:S3cret@host:5433/db"
+    for said, helps in {
+        'FATAL:  password authentication failed for user "ann"': "PGPASSWORD, or write host:5433:*:ann:PASSWORD into",
+        "fe_sendauth: no password supplied": "~/.pgpass (chmod 600 ~/.pgpass)",
+        'FATAL:  database "db" does not exist': "createdb -h host -p 5433 -U ann db",
+        'FATAL:  role "ann" does not exist': "createuser -h host -p 5433 --pwprompt ann",
+        "connection refused": "is a server running at host:5433?",
+    }.items():
+        assert helps in postgresql.remedy(url, said) and "S3" not in postgresql.remedy(url, said)
+    assert postgresql.remedy("postgresql:///db", "refused") == "is a server running at localhost:5432?"
+    assert "PASSWORD into" in postgresql.remedy("postgresql://same:same@host/db", "password") != "same"
+    assert "same" not in postgresql.remedy("postgresql://same:same@host/db", "password")
+    monkeypatch.setenv("PGUSER", "bob")
+    assert [postgresql.user(f"postgresql://{at}host/db") for at in ("", "ann@")] == ["bob", "ann"]
+    assert postgresql.user("postgresql://host/db?user=eve") == "eve"
+    monkeypatch.delenv("PGUSER")
+    assert postgresql.user("postgresql://host/db?service=x") == "" != postgresql.user("postgresql://host/db")
+
+
 def test_without_its_driver_a_study_ends_before_it_begins(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.chdir(tmp_path)
@@ -103,7 +123,9 @@ def test_a_server_that_is_not_there_is_exit_3_and_nothing_is_started(tmp_path, m
     studies.write(tmp_path)
     ended = ablate("run", "tiny.yaml", environment={"ABLATE_OPTUNA_STORAGE": "postgresql://u:S3cret@127.0.0.1:9/db"})
     assert ended.code == 3 and "Traceback" not in ended.err
-    assert "postgresql://***@127.0.0.1:9/db: Optuna's storage cannot be used" in ended.err
+    assert "postgresql://***@127.0.0.1:9/db: Optuna's storage cannot be used as user u (" in ended.err
+    assert "nothing was started: is a server running at 127.0.0.1:9? `ablate doctor` asks again" in ended.err
+    assert "trial folders" not in ended.err and not (tmp_path / "runs/cache").exists(), "before data are prepared"
     assert "Connection refused" in ended.err and not list((tmp_path / "runs").rglob("events.jsonl"))
     written = [path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
     assert written and "S3cret" not in ended.out + ended.err and not [text for text in written if b"S3cret" in text]

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from ablate import doctor_stores
+from ablate import doctor_stores, optuna_storage
 from ablate.ledger import LedgerError
 from ablate.ledger_queue import LedgerQueue
 from ablate.projections import open_projections
@@ -142,6 +142,20 @@ def test_what_the_server_refuses_is_a_sentence_without_the_password(postgres, ur
         assert not [text for text in chain if any(secret in text for secret in ("S3cretC4nary", PASSWORD, QUOTED))]
 
 
+def test_what_the_server_refuses_at_the_start_says_so_and_what_helps(postgres, url, tmp_path):
+    no_role = url.replace(f"//{USER}", "//nobodys")
+    for wrong, said, helps in (
+        (postgres.url("team", password="S3cretC4nary"), "password authentication failed", "set PGPASSWORD"),
+        (no_role, "password authentication failed", f"127.0.0.1:{postgres.port}:*:nobodys:PASSWORD"),
+        (postgres.url("nothere"), "does not exist", f"createdb -h 127.0.0.1 -p {postgres.port} -U {USER} nothere"),
+    ):
+        found = optuna_storage.unanswered(wrong)
+        assert said in found and "nothing was started: " in found and helps in found
+        assert f"cannot be used as user {'nobodys' if wrong == no_role else USER} (" in found
+        assert not any(secret in found for secret in ("S3cretC4nary", PASSWORD, QUOTED))
+    assert optuna_storage.unanswered(url) == "" == optuna_storage.unanswered(tmp_path / "optuna.db")
+
+
 def test_optuna_itself_holds_no_password(url):
     store = open_ledger(url)._storage._backend
     config = store._version_manager._create_alembic_config()
@@ -154,6 +168,7 @@ def test_mlflows_database_is_not_taken_for_optunas(postgres, url, tmp_path):
         for table in ("experiments", "runs", "metrics", "alembic_version"):
             connection.execute(f"create table {table} (id int)")
     before = postgres.rows("team")
+    assert "Optuna needs one of its own); nothing was started: make another" in optuna_storage.unanswered(url)
     with pytest.raises(LedgerError, match="the database holds MLflow's tables; Optuna needs one of its own"):
         open_ledger(url)
     (found,) = doctor_stores.examine(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import signal
@@ -106,8 +107,11 @@ def test_the_cluster_is_asked_for_what_it_has(cluster, tmp_path):
     path, asked = studies.write(tmp_path, LONG), ("--set", "resources.executor=ray")
     at = {"RAY_ADDRESS": cluster.address}
     planned = studies.ablate("plan", path, *asked, cwd=tmp_path, more=at)
-    assert "2 trials at a time, each a placement group of 2 CPUs; the cluster (2 x 2 CPUs" in planned.stdout, planned
+    named = f"Ray {importlib.metadata.version('ray')} at {cluster.address} (from RAY_ADDRESS)"
+    words = " ".join(planned.stdout.split())
+    assert f"2 trials at a time, each a placement group of 2 CPUs; {named}, with 2 x 2 CPUs" in words, planned
     found = json.loads(studies.ablate("doctor", "--executor", "ray", "--json", cwd=tmp_path, more=at).stdout)
+    assert found["cluster"] == named
     assert sorted(node["cpus"] for node in found["nodes"]) == [0, 2, 2], found
     assert not [words for words in found["problems"] if "node" in words], found
     assert all(node["runs"] for node in found["nodes"]), found

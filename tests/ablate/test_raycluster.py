@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from ablate import raycluster
+from ablate import raycluster, rayplan
 from ablate.executor import CannotLaunch
 from ablate.executors import check
 from ablate.plan import make_plan
@@ -23,6 +23,23 @@ from tests.ablate import studies
 def test_what_the_nodes_have_is_said_kind_by_kind():
     there = [Node("a", "a", 8, 4), Node("b", "b", 8, 4), Node("head", "head", 2, 0)]
     assert largest(there) == "2 x 8 CPUs and 4 GPUs, 1 x 2 CPUs" and largest([]) == "no nodes"
+
+
+@pytest.mark.parametrize(("asked", "named", "source"), [
+    ("h:1", "", "from resources.address"), ("h:1", "h:2", "from resources.address"), (None, "h:2", "from RAY_ADDRESS"),
+    (None, "", "the one that this machine belongs to"),
+])  # fmt: skip
+def test_which_cluster_it_is_and_who_has_named_it_is_said(monkeypatch, asked, named, source):
+    ray = pytest.importorskip("ray")
+    monkeypatch.setattr(raycluster, "head", lambda: "10.0.0.1:6379")
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    assert raycluster.described(asked) == f"Ray {ray.__version__} at 10.0.0.1:6379 ({source})"
+
+
+def test_the_plan_says_what_the_named_cluster_has_room_for():
+    said = {"cluster": "Ray 2 at h:1 (from RAY_ADDRESS)", "need": "2 CPUs", "nodes": "2 x 8 CPUs", "side_by_side": 8}
+    assert rayplan.describe(said | {"grows": False}).endswith(
+        "; Ray 2 at h:1 (from RAY_ADDRESS), with 2 x 8 CPUs, has room for 8 at a time")  # fmt: skip
 
 
 @pytest.mark.parametrize(("need", "grows"), [

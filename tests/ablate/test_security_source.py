@@ -24,7 +24,7 @@ NETWORK = {
 # Nobody passes the environment on but to a process of ours; each reads a name, or sets one.
 ENVIRONMENT = {
     "ablate/executor.py", "ablate/failpoints.py", "ablate/machine.py", "ablate/mlflow_store.py",
-    "ablate/optuna_storage.py", "ablate/doctor_stores.py",
+    "ablate/optuna_storage.py", "ablate/doctor_stores.py", "ablate/postgresql.py",
     "ablate/raycluster.py", "ablate/rayplaces.py", "ablate/rayslot.py", "ablate/slurmcommands.py",
     "ablate/readers/sources.py", "ablate/start.py", "trainers/entry.py",
     "trainers/batch.py", "trainers/elastic.py", "trainers/lastwords.py", "trainers/pool.py", "trainers/pristine.py",

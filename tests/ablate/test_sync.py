@@ -177,6 +177,8 @@ def test_a_server_that_is_away_is_exit_3_and_no_password_is_shown(whole, monkeyp
     optuna_line, mlflow_line = found.out.splitlines()
     assert optuna_line.startswith("tiny: Optuna's storage up to date: 4 of 4 cells")
     assert mlflow_line.startswith(f"tiny: MLflow could not be brought up to date: http://***@127.0.0.1:{port}: ")
+    assert mlflow_line.endswith(": Connection refused") and found.err == "", "it is said once"
+    assert "Connection refused" in whole.log.read_text()
     assert "canary" not in found.out + found.err and "Traceback" not in found.err
 
 

@@ -73,7 +73,7 @@ def test_the_driver_sees_an_absent_server_as_a_reason_without_the_password_and_n
         assert not tracking.flush(0.1)
     tracking.close(0.1)
     assert queued < 0.5 and time.monotonic() - begun < 20  # MLflow's own limits: 246 s
-    assert tracking.unreachable.startswith(f"http://***@127.0.0.1:{port}: opening the store: ")
+    assert tracking.unreachable == f"http://***@127.0.0.1:{port}: opening the store: Connection refused"
     said = tracking.unreachable + tracking.place + caplog.text + "".join(capfd.readouterr())
     assert "canary" not in said and "secret" not in said
 
@@ -88,7 +88,7 @@ def test_an_outage_ends_and_everything_queued_meanwhile_arrives(folder, client):
     tracking.follow(CELLS[0])
     tracking.end(CELLS[0], result_of(folder, CELLS[0]))
     assert not tracking.flush(0.3)  # far more attempts than a refused call gets
-    assert tracking.unreachable == ": run base/1: ConnectionError: no route"
+    assert tracking.unreachable == ": run base/1: no route"
     runs._client = there
     tracking.close(30)
     assert tracking.unreachable is None
@@ -101,7 +101,7 @@ def test_what_has_not_arrived_at_the_end_is_said(folder):
     tracking = Tracking(runs, uri="http://ann:canary@host", patience=IMPATIENT)
     tracking.interrupt()
     tracking.close(0.2)
-    assert tracking.unreachable == "http://***@host: closing the runs: ConnectionError: no route"
+    assert tracking.unreachable == "http://***@host: closing the runs: no route"
 
 
 def test_a_call_that_the_store_refuses_is_given_up_and_the_others_go_through(folder, client):
