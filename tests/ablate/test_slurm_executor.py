@@ -17,8 +17,9 @@ from ablate.plan import make_plan
 from ablate.plan_words import filled
 from ablate.records import StudyFolder, TrialFolder
 from ablate.referencing import ReferencesFailed, score_references
-from ablate.slurm import PATIENCE, RECALL_SECONDS, RETRY_SECONDS, Shape, SlurmExecutor
+from ablate.slurm import PATIENCE, RETRY_SECONDS, Shape, SlurmExecutor
 from ablate.slurmqueue import LONGEST, room, time_limit
+from ablate.slurmview import RECALL_SECONDS
 from ablate.study import load
 from tests.ablate import studies
 from trainers.batch import answer, claimant, current, requeued
@@ -37,7 +38,7 @@ SCRIPTS = {
     "scancel": """echo "$@" >> scancelled; for id in "$@"; do sed -i "/^$id|/d" queue; done""",
     "scontrol": """
         [ -e mute ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
-        case "$*" in *partition*) cat partition;; *) cat jobs 2>/dev/null || true;; esac""",
+        case "$*" in *partition*) cat partition;; *) echo >> recalled; cat jobs 2>/dev/null || true;; esac""",
     "sinfo": """case "$*" in *%G*) [ -e silent ] && exit 1; cat nodes;; *) echo "test|up";; esac""",
     "srun": "true",
 }
@@ -316,6 +317,15 @@ def test_a_requeued_job_that_squeue_leaves_out_is_not_one_whose_time_was_up(clus
     handle.poll()
     cluster.now += PATIENCE
     assert handle.poll() is None
+
+
+def test_everybodys_jobs_are_not_asked_for_at_every_turn(cluster, trial):
+    handle = begin(cluster.executor(), trial("one"))
+    cluster.all_end("PENDING")
+    for _ in range(30):
+        assert handle.poll() is None
+        cluster.now += 2
+    assert len(cluster.lines("recalled")) <= 60 / RECALL_SECONDS + 1
 
 
 def test_a_silent_scontrol_has_not_forgotten_a_job(cluster, trial):
