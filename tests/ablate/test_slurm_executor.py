@@ -577,3 +577,11 @@ def test_a_plan_says_how_a_partition_is_filled(cluster, tmp_path, rows, slots, s
     on_slurm = studies.STUDY.replace("resources: {ranks: 2}", "resources: {ranks: 2, executor: slurm}")
     plan, facts = filled(make_plan(load(studies.write(tmp_path, on_slurm))))
     assert (plan.slots, slurmplan.describe(facts)) == (slots, said)
+
+
+def test_a_plan_is_for_the_partition_that_the_environment_names(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("SBATCH_PARTITION", "big")
+    cluster.say("nodes", "2|(null)|idle|test*|a\n4|(null)|mix|big|b")
+    on_slurm = studies.STUDY.replace("resources: {ranks: 2}", "resources: {ranks: 2, executor: slurm}")
+    plan, facts = filled(make_plan(load(studies.write(tmp_path, on_slurm))))
+    assert plan.slots == 2 and "partition big holds 2 at once" in slurmplan.describe(facts)
