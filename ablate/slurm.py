@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
@@ -21,14 +20,13 @@ from ablate.disk import make_folder, write_atomically
 from ablate.executor import CannotLaunch, Handle, Outcome
 from ablate.records import TrialFolder, digest
 from ablate.slurmjob import Refused, Shape, alike, last_words, never_begins, submit
-from ablate.slurmqueue import BROKEN, Queued, cancelled, ending, in_queue, problems, remembered, time_limit
+from ablate.slurmqueue import BROKEN, Queued, cancelled, ending, problems, time_limit
+from ablate.slurmview import LOOK_SECONDS, View
 from trainers.batch import answer, claim, claimant, requeued, running
 from trainers.pool import Job
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 2.0  # between two questions to Slurm's controller, which all users share
-RECALL_SECONDS = 10.0  # between two for everybody's jobs that have ended, a longer answer
 PATIENCE = 60.0  # seconds for an answer to show after its job has gone: NFS may keep what it knows of names that long
 RETRY_SECONDS = 30.0  # until sbatch is asked again that has refused a job while others run
 GONE_SECONDS = 60.0  # for cancelled jobs to leave the queue
@@ -45,7 +43,7 @@ class SlurmHandle:
     folder: TrialFolder
     batch: str = ""  # the job's name; none until it is submitted
     outcome: Outcome | None = None
-    gone: float | None = None  # since when its job is not in the queue
+    gone: float | None = None  # since when its job is neither in the queue nor said to live
 
     @property
     def trial(self) -> str:
@@ -77,17 +75,12 @@ class SlurmExecutor:
         make_folder(self.place)
         self._handles: list[SlurmHandle] = []
         self._gathered: list[tuple[SlurmHandle, Job]] = []
-        self._queue: dict[str, Queued] = {}  # our jobs that wait or run, by name
-        self._looked: float | None = None
-        self._ids: dict[str, str] = {}  # Slurm's numbers of our jobs, by name
-        self._recalled: Mapping[str, Queued] | None = None  # what Slurm said last of jobs that have ended too
-        self._asked = -math.inf  # when it was asked for them
-        self._answered = False  # whether Slurm has ever said what is in the queue
-        self._accepted = False  # whether it has ever taken a job
+        self._view = View(self.clock)
+        self._accepted = False  # whether Slurm has ever taken a job
         self._again: float | None = None  # when what was refused is submitted again
         self._cancelled: set[str] = set()  # jobs that were ended from here
         self._limit: int | None = None  # minutes that jobs ask for
-        self._told: set[str] = set()  # jobs of which it was said why they wait
+        self._told: set[tuple[str, str]] = set()  # jobs, and why they wait, that it was said of
 
     # -- the contract ---------------------------------------------------------------------------
 
@@ -118,10 +111,10 @@ class SlurmExecutor:
         batch = claimant(self.place, folder.name)
         if not batch:
             return None
-        self._look()
-        if not self._answered:
+        self._view.look()
+        if not self._view.answered:
             raise CannotLaunch("executor slurm: squeue does not say which jobs there are")
-        if batch not in self._queue and not self._lives_unlisted(batch):
+        if batch not in self._view.queue and not self._lives_unlisted(batch):
             return None
         self._accepted = True
         self._handles.append(SlurmHandle(self, TrialFolder(folder), batch))
@@ -152,7 +145,7 @@ class SlurmExecutor:
             return Outcome({int(rank): code for rank, code in json.loads(path.read_text())["failures"].items()})
         if handle.batch in self._cancelled:
             return Outcome() if handle.folder.stop.exists() else Outcome(lost=True, preempted=True, said=ENDED_HERE)
-        queued = self._look().get(handle.batch)
+        queued = self._view.look().get(handle.batch)
         if queued and queued.state == "PENDING" and self._unwanted(handle.batch):
             self.cancel([handle.batch])  # it would only begin to stop
             return Outcome()
@@ -184,13 +177,13 @@ class SlurmExecutor:
 
     def _unlisted(self, handle: SlurmHandle) -> Outcome | None:
         """Of a trial whose job squeue does not list: it may be over, or on its way back."""
-        handle.gone = self._looked if handle.gone is None else handle.gone
+        handle.gone = self._view.looked if handle.gone is None else handle.gone
         patient, begun = self.clock() - handle.gone < PATIENCE, running(self.place, handle.batch)
         if patient and begun:
             return None
-        job = self._last_said(handle.batch, handle.gone)
+        job = self._view.recall(handle.batch, handle.gone)
         if job is not None and job.lives:
-            handle.gone = None
+            handle.gone = self._view.recalled
         if job is None or job.lives or (patient and job.state not in BROKEN):
             return None
         return self._without_answer(handle, job, begun)
@@ -199,63 +192,42 @@ class SlurmExecutor:
         found = ending("TIMEOUT" if requeued(self.place, handle.batch).exists() else job.state)
         if found.arms and begun != handle.trial:
             return Outcome(lost=True, preempted=True, said="its job was ended at another trial of it")
-        words = "" if found.preempted else last_words(self.place, self._ids.get(handle.batch, ""))
+        words = "" if found.preempted else last_words(self.place, self._view.ids.get(handle.batch, ""))
         return replace(found, said=f"{found.said}; {words}" if words else found.said)
 
     def _lives_unlisted(self, batch: str) -> bool:
         """Whether a job lives that squeue does not list. Raises CannotLaunch where Slurm does not say."""
-        job = self._last_said(batch, -math.inf)
+        job = self._view.recall(batch)
         if job is None:
             raise CannotLaunch("executor slurm: scontrol does not say which jobs there are")
         return job.lives
 
-    def _last_said(self, batch: str, since: float) -> Queued | None:
-        """What Slurm remembers of a job, asked after `since`; without a state if nothing, None where it is silent."""
-        if self._asked < since or self.clock() - self._asked >= RECALL_SECONDS:
-            self._asked, self._recalled = self.clock(), remembered()
-        if self._recalled is None:
-            return None
-        job = self._recalled.get(batch, Queued("", ""))
-        if job.id:
-            self._ids[batch] = job.id
-        return job
-
     def _explain(self, handle: SlurmHandle, queued: Queued) -> None:
         """Say once why a job waits that may wait for ever. Raises CannotLaunch where it surely does, by our doing."""
-        if queued.state != "PENDING" or queued.reason in WAITING or handle.batch in self._told:
+        if queued.state != "PENDING" or queued.reason in WAITING or (handle.batch, queued.reason) in self._told:
             return
-        self._told.add(handle.batch)
+        self._told.add((handle.batch, queued.reason))
         nodes = 1 if handle.trial == "references" else self.shape.nodes
         if why := never_begins(queued, self.shape, nodes, self._limit):
-            self.cancel([name for name in self._ours() if self._queue[name].reason == queued.reason])
+            self.cancel([name for name in self._ours() if self._view.queue[name].reason == queued.reason])
             raise CannotLaunch(f"executor slurm: {why}")
         log.warning("job %s of trial %s waits: %s", queued.id, handle.trial, queued.reason)
 
     def _ours(self) -> set[str]:
         """Jobs in the queue that a trial is waited for in."""
-        return {handle.batch for handle in self._handles if handle.outcome is None} & {*self._queue}
+        return {handle.batch for handle in self._handles if handle.outcome is None} & {*self._view.queue}
 
     def cancel(self, batches: Iterable[str]) -> None:
         """End jobs, and wait until they have gone."""
-        alive = [batch for batch in dict.fromkeys(batches) if batch in self._queue or batch not in self._cancelled]
-        ids = {batch: self._ids[batch] for batch in alive if batch in self._ids}
+        alive = [batch for batch in dict.fromkeys(batches) if batch in self._view.queue or batch not in self._cancelled]
+        ids = {batch: self._view.ids[batch] for batch in alive if batch in self._view.ids}
         if not ids:
             return
         self._cancelled |= {*ids}
         cancelled([*ids.values()])
         end = self.clock() + GONE_SECONDS
-        while self.clock() < end and {*ids} & {*self._look(at_once=True)}:
+        while self.clock() < end and {*ids} & {*self._view.look(at_once=True)}:
             time.sleep(0.5)
-
-    def _look(self, *, at_once: bool = False) -> Mapping[str, Queued]:
-        """Our jobs in the queue by name. It is kept for a while, and while Slurm does not answer."""
-        now = self.clock()
-        if at_once or self._looked is None or now - self._looked >= LOOK_SECONDS:
-            if (found := in_queue()) is not None:
-                self._queue, self._answered = found, True
-                self._ids |= {name: job.id for name, job in found.items()}
-            self._looked = self.clock()
-        return self._queue
 
     # -- submitting -----------------------------------------------------------------------------
 
@@ -289,8 +261,7 @@ class SlurmExecutor:
         self._accepted = True
         for handle, _ in piece:
             handle.batch = name
-        self._queue[name], self._ids[name] = Queued(id, "PENDING"), id
-        self._looked = self.clock()
+        self._view.submitted(name, id)
 
     def _refused(self, refusal: Refused) -> None:
         """Ask again later if Slurm has taken others: it may be busy, or have enough of ours. Raises CannotLaunch."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from ablate import slurmqueue
 from ablate.plan import Plan
+from ablate.slurmcommands import partitions
 
 
 def filled(plan: Plan) -> tuple[Plan, dict[str, Any]]:
@@ -23,8 +24,8 @@ def filled(plan: Plan) -> tuple[Plan, dict[str, Any]]:
     if shutil.which("sinfo"):
         room = slurmqueue.room(asked.nodes, cpus, asked.gpus_per_node or 0, asked.partition)
     facts = {"jobs": -(-plan.slots // asked.trials_per_job), "trials_per_job": asked.trials_per_job,
-             "nodes": asked.nodes, "cpus": cpus, "gpus": asked.gpus_per_node or 0, "partition": asked.partition,
-             "room": room}  # fmt: skip
+             "nodes": asked.nodes, "cpus": cpus, "gpus": asked.gpus_per_node or 0,
+             "partition": ",".join(partitions(asked.partition)) or None, "room": room}  # fmt: skip
     return (replace(plan, slots=min(plan.slots, room * asked.trials_per_job)) if room else plan), facts
 
 

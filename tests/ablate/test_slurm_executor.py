@@ -17,8 +17,9 @@ from ablate.plan import make_plan
 from ablate.plan_words import filled
 from ablate.records import StudyFolder, TrialFolder
 from ablate.referencing import ReferencesFailed, score_references
-from ablate.slurm import PATIENCE, RECALL_SECONDS, RETRY_SECONDS, Shape, SlurmExecutor
+from ablate.slurm import PATIENCE, RETRY_SECONDS, Shape, SlurmExecutor
 from ablate.slurmqueue import LONGEST, room, time_limit
+from ablate.slurmview import RECALL_SECONDS
 from ablate.study import load
 from tests.ablate import studies
 from trainers.batch import answer, claimant, current, requeued
@@ -37,7 +38,7 @@ SCRIPTS = {
     "scancel": """echo "$@" >> scancelled; for id in "$@"; do sed -i "/^$id|/d" queue; done""",
     "scontrol": """
         [ -e mute ] && { echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1; }
-        case "$*" in *partition*) cat partition;; *) cat jobs 2>/dev/null || true;; esac""",
+        case "$*" in *partition*) cat partition;; *) echo >> recalled; cat jobs 2>/dev/null || true;; esac""",
     "sinfo": """case "$*" in *%G*) [ -e silent ] && exit 1; cat nodes;; *) echo "test|up";; esac""",
     "srun": "true",
 }
@@ -318,6 +319,15 @@ def test_a_requeued_job_that_squeue_leaves_out_is_not_one_whose_time_was_up(clus
     assert handle.poll() is None
 
 
+def test_everybodys_jobs_are_not_asked_for_at_every_turn(cluster, trial):
+    handle = begin(cluster.executor(), trial("one"))
+    cluster.all_end("PENDING")
+    for _ in range(30):
+        assert handle.poll() is None
+        cluster.now += 2
+    assert len(cluster.lines("recalled")) <= 60 / RECALL_SECONDS + 1
+
+
 def test_a_silent_scontrol_has_not_forgotten_a_job(cluster, trial):
     executor, one = cluster.executor(), trial("one")
     handle = begin(executor, one)
@@ -567,3 +577,11 @@ def test_a_plan_says_how_a_partition_is_filled(cluster, tmp_path, rows, slots, s
     on_slurm = studies.STUDY.replace("resources: {ranks: 2}", "resources: {ranks: 2, executor: slurm}")
     plan, facts = filled(make_plan(load(studies.write(tmp_path, on_slurm))))
     assert (plan.slots, slurmplan.describe(facts)) == (slots, said)
+
+
+def test_a_plan_is_for_the_partition_that_the_environment_names(cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("SBATCH_PARTITION", "big")
+    cluster.say("nodes", "2|(null)|idle|test*|a\n4|(null)|mix|big|b")
+    on_slurm = studies.STUDY.replace("resources: {ranks: 2}", "resources: {ranks: 2, executor: slurm}")
+    plan, facts = filled(make_plan(load(studies.write(tmp_path, on_slurm))))
+    assert plan.slots == 2 and "partition big holds 2 at once" in slurmplan.describe(facts)
