@@ -5,6 +5,7 @@ The only module that sees the driver, the workers' heads and the reports.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -172,12 +173,17 @@ def confirm(
     raise typer.Exit(ended.code)
 
 
+def elsewhere(runs: Path) -> str:
+    """What a command that is printed says of the runs folder, for a shell."""
+    return f" --runs {shlex.quote(str(runs))}" if runs != RUNS else ""
+
+
 def running_summary(made: Plan, ended: Any, runs: Path) -> str:
     """The last lines of `ablate run`: what there is, and what to do next."""
     from ablate.run import Exit
     from ablate.sync import behind
 
-    where = f" --runs {runs}" if runs != RUNS else ""
+    where = elsewhere(runs)
     again = f"ablate run {made.study.name}{where}"
     said = ", ".join(f"{number} {name}" for name, number in ended.counts.items() if number)
     idle = "" if ended.ran or ended.code is Exit.interrupted else "nothing was left to train"
@@ -202,6 +208,8 @@ def sync(
     from ablate.logs import log_into
     from ablate.records import StudyFolder
     from ablate.run import Exit
+    from ablate.status import preparing
+    from ablate.status_words import describe as described
     from ablate.sync import describe
     from ablate.sync import sync as synced
     from reports import answer
@@ -221,7 +229,11 @@ def sync(
             if ended.exit_code == Exit.interrupted:
                 raise
             codes.append(ended.exit_code)
-    if not names:
+    locks = [] if study else sorted(runs.glob("*/driver.lock"))
+    early = [found for lock in locks if (found := preparing(StudyFolder(runs, lock.parent.name)))]
+    for one in early:
+        say(described(one))
+    if not names and not early:
         say(f"no study has run under {runs}/ yet")
     raise typer.Exit(Exit.storage if Exit.storage in codes else max(codes, default=Exit.done))
 
@@ -237,11 +249,11 @@ def status(
     from ablate.status_words import describe
 
     with plain_errors():
-        found = [study_status(runs, find_study_name(study, runs))] if study else all_status(runs)
+        found = [study_status(runs, find_study_name(study, runs, planned=False))] if study else all_status(runs)
     if json:
         show_json(found[0] if study else found)
     else:
-        where = f" --runs {runs}" if runs != RUNS else ""
+        where = elsewhere(runs)
         lines = [describe(one, every=study is not None, resume=f"ablate run {one['study']}{where}") for one in found]
         say("\n".join(lines) or f"no study has run under {runs}/ yet")
     if not all(map(is_whole, found)):
@@ -253,13 +265,23 @@ def studies_under(study: str | None, runs: Path) -> list[str]:
     return [find_study_name(study, runs)] if study else sorted(path.parent.name for path in runs.glob("*/plan.json"))
 
 
-def find_study_name(study: str, runs: Path) -> str:
-    """The name of a study that has a folder under `runs`; STUDY is the name or its file."""
+def find_study_name(study: str, runs: Path, *, planned: bool = True) -> str:
+    """The name of a study that has a folder under `runs`; STUDY is the name or its file.
+
+    Raises Busy for one whose data are still being prepared, unless it need not be `planned`.
+    """
+    from ablate.lock import Busy
     from ablate.problems import Problem, StudyError, unusable
     from ablate.records import SLUG, StudyFolder
+    from ablate.status import preparing
+    from ablate.status_words import describe
     from ablate.stored import read_plan
 
     name = study if unusable(Path(study)) or not study else load(study, runs, None).name
+    if SLUG.fullmatch(name) and (early := preparing(StudyFolder(runs, name))):
+        if planned:
+            raise Busy(describe(early))
+        return name
     if not SLUG.fullmatch(name) or not StudyFolder(runs, name).plan.is_file():
         raise StudyError([Problem(study or "STUDY", 0, 0, "", f"no study of this name has run under {runs}/")])
     read_plan(StudyFolder(runs, name))  # whoever reads the folder may trust it

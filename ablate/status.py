@@ -18,6 +18,7 @@ from ablate.recovery import Resumption, Rhythm, resumptions, summed
 from ablate.stored import Damaged, read_outline, read_spec
 
 RUNNING, WAITING, UNKNOWN, DAMAGED = "running", "waiting", "unknown", "damaged"  # of trials without an outcome
+PREPARING = "preparing"  # of a study
 STATES = (*Status, RUNNING, WAITING, UNKNOWN, DAMAGED)
 
 
@@ -25,9 +26,12 @@ def study_status(runs: Path, name: str) -> dict[str, Any]:
     """Study, state, driver, counts of cells, each trial, and what taking trials up again has cost.
 
     The state is `running`, `finished`, `stopped` (work is left and no driver lives) or `unknown` (work is left, and
-    whether its driver lives can't be seen from this machine). Raises Damaged for the plan.
+    whether its driver lives can't be seen from this machine); `preparing` where the plan is still to be written.
+    Raises Damaged for the plan.
     """
     folder = StudyFolder(runs, name)
+    if early := preparing(folder):
+        return early
     plan = read_outline(folder)
     last, alive = lock.last_driver(folder.lock), lock.is_run(folder.lock)
     unseen = not alive and last is not None and last.ended is None and not last.seen_from_here
@@ -48,12 +52,30 @@ def study_status(runs: Path, name: str) -> dict[str, Any]:
 def all_status(runs: Path) -> list[dict[str, Any]]:
     """The status of every study under `runs`; of one whose plan is damaged its name, that state, and `why`."""
     found = []
-    for path in sorted(runs.glob("*/plan.json")):
-        try:
-            found.append(study_status(runs, path.parent.name))
-        except Damaged as error:
-            found.append({"study": path.parent.name, "state": DAMAGED, "why": str(error)})
+    places = {path.parent.name for pattern in ("*/plan.json", "*/driver.lock") for path in runs.glob(pattern)}
+    for folder in (StudyFolder(runs, name) for name in sorted(places)):
+        if early := preparing(folder):
+            found.append(early)
+        elif folder.plan.exists():
+            try:
+                found.append(study_status(runs, folder.name))
+            except Damaged as error:
+                found.append({"study": folder.name, "state": DAMAGED, "why": str(error)})
     return found
+
+
+def preparing(folder: StudyFolder) -> dict[str, Any] | None:
+    """The status of a study whose driver has not yet written the plan: it does so once the data are prepared.
+
+    None of any other study.
+    """
+    if folder.plan.exists() or not lock.is_run(folder.lock):
+        return None
+    last = lock.last_driver(folder.lock)
+    return {
+        "study": folder.name, "state": PREPARING, "driver": last and _driver(last, True, []),
+        "counts": dict.fromkeys(map(str, STATES), 0), "recovery": summed([]).to_json(), "trials": [],
+    }  # fmt: skip
 
 
 def is_whole(status: Mapping[str, Any]) -> bool:

@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ablate.status import DAMAGED, RUNNING, UNKNOWN, WAITING
+from ablate.status import DAMAGED, PREPARING, RUNNING, UNKNOWN, WAITING
 
 
 def describe(status: Mapping[str, Any], *, every: bool = False, resume: str = "") -> str:
     """The status in a few lines; trials that need a look are named, or `every` one. `resume` is what goes on."""
     if status["state"] == DAMAGED:
         return f"{status['study']}: {status['why']}"
+    if status["state"] == PREPARING:
+        return f"{status['study']}: preparing its data" + (f": {_who(status['driver'])}" if status["driver"] else "")
     counts = ", ".join(f"{number} {name}" for name, number in status["counts"].items() if number)
     total = sum(status["counts"].values())
     lines = [f"{status['study']}: {status['state']}; {total} trials: {counts}", *_health(status)]
@@ -43,13 +45,17 @@ def _driver(status: Mapping[str, Any]) -> list[str]:
     driver, state = status["driver"], status["state"]
     if driver is None:
         return ["no driver is alive, and none has said who it was"] if state == "stopped" else []
-    who = f"pid {driver['pid']} on {driver['host']}, since {_at(driver['since'])}"
+    who = _who(driver)
     if driver["alive"]:
         return [f"driver: {who}"]
     if state == "finished" and not driver["error"] and driver["ended"] is not None:
         return []
     unwritten = ["all trials have ended; `ablate run` writes its report and brings the stores up to date"]
     return [f"the driver ({who}) {_end(driver)}", *_orphans(status), *(unwritten if state == "finished" else [])]
+
+
+def _who(driver: Mapping[str, Any]) -> str:
+    return f"pid {driver['pid']} on {driver['host']}, since {_at(driver['since'])}"
 
 
 def _end(driver: Mapping[str, Any]) -> str:

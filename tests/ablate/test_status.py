@@ -223,6 +223,31 @@ def test_a_damaged_plan_hides_no_other_study(study):
     assert commands.ablate("status", "a-broken").code == 3
 
 
+def test_a_study_whose_data_are_being_prepared_is_named_with_its_driver(tmp_path, monkeypatch, living):
+    monkeypatch.chdir(tmp_path)
+    process = living(StudyFolder(tmp_path / "runs", "early").lock)
+    said = rf"early: preparing its data: pid {process.pid} on \S+, since {AT}\n"
+    for command in (("status",), ("status", "early"), ("sync",)):
+        ended = commands.ablate(*command)
+        assert ended.code == 0 and re.fullmatch(said, ended.out), ended
+    for command in ("sync", "report", "clean", "confirm"):
+        ended = commands.ablate(command, "early")
+        assert (ended.code, ended.out) == (75, "") and re.fullmatch(said, ended.err), ended
+    found = json.loads(commands.ablate("status", "early", "--json").out)
+    assert (found["state"], found["driver"]["pid"], found["trials"]) == ("preparing", process.pid, [])
+    killed(process)
+    assert commands.ablate("status").out == "no study has run under runs/ yet\n", "it has left nothing to tell of"
+    assert commands.ablate("status", "early").code == 2
+
+
+def test_it_stands_beside_studies_that_have_a_plan(study, living):
+    folder, _ = study
+    living(StudyFolder(folder.runs, "early").lock)
+    assert [one["state"] for one in json.loads(commands.ablate("status", "--json").out)] == ["preparing", "stopped"]
+    with lock.hold(StudyFolder(folder.runs, "other").lock, what="ablate clean"):
+        assert "other" not in commands.ablate("status").out
+
+
 def test_what_being_taken_up_again_has_cost_is_one_line_and_one_for_each_trial(study):
     folder, ids = study
     write(folder, ids[0], attempts=3, end="done", step=2)
@@ -250,3 +275,6 @@ def test_the_resume_command_names_another_runs_folder(study):
     folder, _ = study
     folder.runs.rename(folder.runs.with_name("elsewhere"))
     assert "go on with: ablate run tiny --runs elsewhere" in commands.ablate("status", "--runs", "elsewhere").out
+    folder.runs.with_name("elsewhere").rename("some where; else")
+    said = commands.ablate("status", "--runs", "some where; else").out
+    assert "go on with: ablate run tiny --runs 'some where; else'\n" in said

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from pathlib import Path
 
 import optuna
 import pytest
 
+from ablate.cli import running_summary
 from ablate.driver import Interrupt
 from ablate.events import read
 from ablate.lock import hold
 from ablate.records import StudyFolder
-from ablate.run import Exit
+from ablate.run import Ended, Exit
 from ablate.sync import describe, sync
 from tests.ablate import studies
 from tests.ablate.commands import ablate
@@ -214,15 +216,19 @@ def test_mistakes_are_sentences(whole):
 
 
 def test_a_run_that_could_not_tell_a_store_names_the_command_that_will(tmp_path):
-    from ablate.cli import running_summary
-    from ablate.run import Ended
-
     made = plan_at(tmp_path)
     behind = {"Optuna's storage": "it is locked", "MLflow": "http://***@host: no route"}
     ended = Ended(Exit.storage, tmp_path / "report.md", {"done": 4}, behind, "http://***@host")
     said = running_summary(made, ended, tmp_path / "there").splitlines()
     whole = f"the results are whole under {tmp_path}/there/; once it answers: ablate sync tiny --runs {tmp_path}/there"
     assert said[-2:] == [f"{store} could not be brought up to date: {why}; {whole}" for store, why in behind.items()]
+
+
+def test_the_commands_that_a_run_prints_are_for_a_shell(tmp_path):
+    ended = Ended(Exit.interrupted, tmp_path / "report.md", {"done": 4}, place="sqlite:///mlflow.db")
+    said = running_summary(plan_at(tmp_path), ended, Path("my runs/$(x)"))
+    assert "MLflow: ablate ui --runs 'my runs/$(x)'\n" in said
+    assert said.endswith("go on with: ablate run tiny --runs 'my runs/$(x)'")
 
 
 def test_sync_changes_nothing_that_it_reads(runs):
