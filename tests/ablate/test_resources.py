@@ -154,11 +154,11 @@ def test_without_a_cluster_a_study_says_so_and_is_planned_all_the_same(tmp_path)
 
 def test_what_the_command_line_has_set_is_refused_there(tmp_path):
     path = asked(tmp_path, executor="slurm", nodes=1)
-    for given in ("resources.nodes=5", "resources={executor: slurm, ranks: 2, nodes: 5}"):
+    for setting in ("resources.nodes=5", "resources={executor: slurm, ranks: 2, nodes: 5}"):
         with pytest.raises(StudyError) as raised:
-            make_plan(load(path, sets=["resources.nodes=2", given, "seeds=1"]))
+            make_plan(load(path, sets=["resources.nodes=2", setting, "seeds=1"]))
         said = "2 ranks (arm base) can't be shared out over 5 nodes"
-        assert str(raised.value) == f"--set {given}: resources.nodes: {said}"
+        assert str(raised.value) == f"--set {setting}: resources.nodes: {said}"
     with pytest.raises(StudyError) as raised:
         make_plan(load(asked(tmp_path, executor="slurm", nodes=5), sets=["seeds=1"]))
     assert str(raised.value) == f"{path}: resources.nodes: {said}"
