@@ -16,7 +16,7 @@ PIP := $(BIN)/pip --disable-pip-version-check install --quiet --constraint const
 
 help:
 	@echo "make demo       install, run studies/stabilizer.yaml, say where the report is"
-	@echo "make quick      install, run studies/quick.yaml (under a minute)"
+	@echo "make quick      install, run studies/quick.yaml (a minute after the installation)"
 	@echo "make test       install, run the tests"
 	@echo "make test-slow  install, run the long loops over real DDP, MLflow and kills"
 	@echo "make test-long  install, run what takes an hour and more: all seeds of all sick GANs"

@@ -24,8 +24,8 @@ from ablate.logits import (
     logit_of_real,
     mean_fake_logit,
 )
-from ablate.losslog import Line, LossLog, counted
-from ablate.problems import Problem, StudyError, no_such
+from ablate.losslog import Line, LossLog
+from ablate.problems import Problem, StudyError, counted, no_such
 
 SMOOTHED = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # targets for real that a log without a word of smoothing may have had
 LEAST_REAL = 0.1  # D_real: below, labels can hardly have been smoothed

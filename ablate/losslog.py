@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from ablate.problems import Problem, StudyError, unusable
+from ablate.problems import Problem, StudyError, counted, unusable
 
 KNOWN = ("D_real", "D_fake", "G_GAN", "G_L1")
 _HEADER = re.compile(r"=+ *Training Loss\b")
@@ -174,11 +174,6 @@ def _decoded(data: bytes) -> str:
     # PowerShell writes redirected output in UTF-16.
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     return data.decode(encoding, errors="replace")
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 line`, `2 lines`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _listed(names: Iterable[str], most: int = 8) -> str:

@@ -11,11 +11,12 @@ from ablate import design, machine, stages, startfiles
 from ablate.branching import Branch, branches
 from ablate.design import AA, BASE, LeftOut, TooManyArms
 from ablate.patches import PatchError, differences
-from ablate.problems import Problem, StudyError, dotted
+from ablate.problems import Problem, StudyError, counted, dotted
 from ablate.properties import properties
 from ablate.records import SCHEMA, Arm, Cell, TrialSpec, digest
 from ablate.resolve import Resolved, ResolveError, identity_document, resolve
 from ablate.resources import LOCAL, MOST_JOBS
+from ablate.sources import label
 from ablate.study import Metric, Study
 from trainers.families import METRICS
 from trainers.recipe import Recipe
@@ -237,13 +238,13 @@ def check_nodes(study: Study, arms: Sequence[PlannedArm], device: str) -> None:
     nodes, gpus = study.resources.nodes, study.resources.gpus_per_node
     short = max((arm.resolved.ranks for arm in arms), default=1)
     if device == "cuda" and study.resources.executor != LOCAL and (gpus or 0) * nodes < short:
-        said = f"{gpus} on {nodes} node{'s' * (nodes != 1)} are too few for {short} ranks, one each" if gpus else \
+        said = f"{gpus} on {counted(nodes, 'node')} are too few for {short} ranks, one each" if gpus else \
             "is missing: device cuda needs a GPU for each rank on a node"
         raise StudyError([_problem(study, "resources.gpus_per_node", said)])
-    odd = {arm.resolved.ranks: arm.name for arm in arms if arm.resolved.ranks % nodes}
+    odd = {arm.resolved.ranks: arm.name for arm in reversed(arms) if arm.resolved.ranks % nodes}
     if odd:
-        said = ", ".join(f"the {ranks} ranks of {name}" for ranks, name in sorted(odd.items()))
-        raise StudyError([_problem(study, "resources.nodes", f"{nodes} does not divide {said}")])
+        said = " and ".join(f"{counted(ranks, 'rank')} (arm {name})" for ranks, name in sorted(odd.items()))
+        raise StudyError([_problem(study, "resources.nodes", f"{said} can't be shared out over {nodes} nodes")])
 
 
 def device_of(study: Study, *, ranks: int) -> str:
@@ -369,7 +370,13 @@ def noted(arm: PlannedArm, device: str) -> PlannedArm:
 
 
 def _problem(study: Study, path: str, message: str) -> Problem:
-    return Problem(str(study.source), 0, 0, path, message)
+    """At the last `--set` that has set it, or in the study's file."""
+    said = next((text for text in reversed(study.sets) if _within(path, text.partition("=")[0].strip())), None)
+    return Problem(str(study.source) if said is None else label(said), 0, 0, path, message)
+
+
+def _within(path: str, key: str) -> bool:
+    return path == key or path.startswith(f"{key}.") or key.startswith(f"{path}.")
 
 
 def _left_out(study: Study) -> list[str]:

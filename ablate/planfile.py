@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from ablate import startfiles
 from ablate.failpoints import failpoint
@@ -67,10 +68,9 @@ def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:
     """Arms by name rather than by place, so that one more arm does not shift all others."""
     for document in (before, now):
         document["arms"] = {arm["name"]: arm for arm in document["arms"]}
-        document["seeds"] = {str(seed): True for seed in document["seeds"]}
     derived = ("hash", "cells", "data_sets")
     changed = differences(_without(before, *derived), _without(now, *derived))
-    lines = [f"  {path}: {old!r} -> {new!r}" for path, (old, new) in changed.items()]
+    lines = [f"  {path}: {_shown(old)} -> {_shown(new)}" for path, (old, new) in changed.items()]
     more = [f"  ... and {len(lines) - SHOWN_DIFFERENCES} more"] if len(lines) > SHOWN_DIFFERENCES else []
     return "\n".join((
         f"{folder.root} holds another study under the name {folder.name!r}; what differs:",
@@ -78,6 +78,14 @@ def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:
         "give this one another name (--set name=...) or another runs folder (--runs);",
         "--extend accepts a study that only adds arms, seeds or trials of a search",
     ))  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    """Seeds and the like without brackets, shortened where nobody would count them."""
+    if not isinstance(value, list) or not all(isinstance(one, int) for one in value):
+        return repr(value)
+    few = value if len(value) <= SHOWN_DIFFERENCES else [*value[:3], "...", value[-1]]
+    return ", ".join(map(str, few)) or "none"
 
 
 def _without(document: Mapping, *keys: str) -> dict:

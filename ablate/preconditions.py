@@ -10,6 +10,7 @@ from ablate.disk import remove_leftovers
 from ablate.ledger import LedgerError
 from ablate.mlflow_store import resolve, sqlite_file, unknown_store
 from ablate.plan import Plan
+from ablate.problems import counted
 from ablate.processes import evict
 from ablate.records import StudyFolder
 from ablate.resources import LOCAL
@@ -59,7 +60,7 @@ def check_machine(plan: Plan, runs: Path) -> None:
     shared = widest == 1 and found > 0  # trials of one rank may stand side by side on a GPU
     if plan.study.resources.executor == LOCAL and plan.device == "cuda" and found < widest * plan.slots and not shared:
         raise CannotRun(
-            f"resources: {plan.slots} trials side by side with {widest} ranks each need {widest * plan.slots} GPUs,"
+            f"resources: {_side_by_side(plan.slots, widest)} {counted(widest * plan.slots, 'GPU')},"
             f" this machine shows {found}; set resources.ranks and resources.slots to fit, or resources.device to cpu"
         )
     if plan.study.resources.executor == LOCAL:
@@ -73,14 +74,19 @@ def check_machine(plan: Plan, runs: Path) -> None:
     check_space(plan, runs)
 
 
+def _side_by_side(trials: int, ranks: int) -> str:
+    if trials == 1:
+        return f"a trial with {counted(ranks, 'rank')} needs"
+    return f"{trials} trials side by side with {counted(ranks, 'rank')} each need"
+
+
 def check_memory(slots: int, ranks: int) -> None:
     """Raises CannotRun where processes that have but loaded torch would not fit into this machine's memory."""
     needed, there = slots * (LAUNCHER + ranks * RANK), machine.memory()
     if there and needed > there:
         raise CannotRun(
-            f"resources.slots: {slots} trials side by side with {ranks} rank{'s' * (ranks != 1)} each need"
-            f" {needed / 2**30:.0f} GiB of memory before they train, this machine has {there / 2**30:.0f} GiB;"
-            " fewer slots, or auto"
+            f"resources.slots: {_side_by_side(slots, ranks)} {needed / 2**30:.0f} GiB of memory before training,"
+            f" this machine has {there / 2**30:.0f} GiB; fewer slots, or auto"
         )
 
 

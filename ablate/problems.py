@@ -111,6 +111,11 @@ def shown(value: Any) -> str:
     return without_password(f"[{text}]") if len(text) <= SHOWN else f"a list of {len(value)}"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 line`, `2 lines`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def quoted(text: str) -> str:
     text = without_password(text)
     return repr(text if len(text) <= SHOWN else text[: SHOWN - 3] + "...")

@@ -166,8 +166,8 @@ def gather(path: Path | str, *, sets: Iterable[str], cwd: Path) -> Sources:
     Raises StudyError where a file can't be read at all.
     """
     chain = _chain(Path(path), cwd)
-    label, _, folder = chain[0]
-    sources = Sources(Location(label, 1, 1, folder))
+    file, _, folder = chain[0]
+    sources = Sources(Location(file, 1, 1, folder))
     for file, document, folder in reversed(chain):
         sources.overlay(document, file=file, folder=folder)
     for text in sets:
@@ -175,24 +175,29 @@ def gather(path: Path | str, *, sets: Iterable[str], cwd: Path) -> Sources:
     return sources
 
 
+def label(setting: str) -> str:
+    """How a message names a `PATH=YAML` setting."""
+    return f"--set {without_password(setting)[:MAX_LABEL]}"
+
+
 def _overlay_setting(sources: Sources, text: str, cwd: Path) -> None:
-    label = f"--set {without_password(text)[:MAX_LABEL]}"
+    place = label(text)
     key, equals, value = text.partition("=")
     key = key.strip()
     if not equals or not key:
-        sources.problems.append(Problem(label, 0, 0, "", "expected PATH=YAML, such as base.batch=8"))
+        sources.problems.append(Problem(place, 0, 0, "", "expected PATH=YAML, such as base.batch=8"))
         return
     if key.split(".")[0] == "extends":
-        sources.problems.append(Problem(label, 0, 0, key, "stands in a file only; it names the file to start from"))
+        sources.problems.append(Problem(place, 0, 0, key, "stands in a file only; it names the file to start from"))
         return
     try:
-        read = read_yaml(value, name=label)
+        read = read_yaml(value, name=place)
     except StudyError as error:
-        sources.problems += [Problem(label, 0, 0, key, problem.message) for problem in error.problems]
+        sources.problems += [Problem(place, 0, 0, key, problem.message) for problem in error.problems]
         return
-    problems = tuple(Problem(label, 0, 0, ".".join(filter(None, (key, p.path))), p.message) for p in read.problems)
+    problems = tuple(Problem(place, 0, 0, ".".join(filter(None, (key, p.path))), p.message) for p in read.problems)
     marks = {(key, *path): mark for path, mark in read.marks.items()} | {(key,): (0, 0)}
-    sources.overlay(Document({key: read.data}, marks, problems), file=label, folder=cwd, lines=False)
+    sources.overlay(Document({key: read.data}, marks, problems), file=place, folder=cwd, lines=False)
 
 
 def _chain(path: Path, cwd: Path) -> list[tuple[str, Document, Path]]:

@@ -194,7 +194,9 @@ def _warnings(meta: dict[str, Any]) -> list[str]:
                 messages.append(f"{100 * share:.0f} % of {key} band {band + 1} lies outside {limits} and is clipped")
     if meta["dropped"]:
         reasons = sorted({row["reason"] for row in meta["dropped"]})
-        messages.append(f"{len(meta['dropped'])} tiles or images are dropped ({', '.join(reasons)})")
+        number = len(meta["dropped"])
+        some = "1 tile or image is" if number == 1 else f"{number} tiles or images are"
+        messages.append(f"{some} dropped ({', '.join(reasons)})")
     if meta["splits"]["test"] and "test" not in meta["tiles"]["split"]:
         messages.append("no test tile is left")
     if not meta["splits"]["test"]:

@@ -92,6 +92,8 @@ def _counts(page: Page) -> str:
     pathologies = sorted({flag for run in runs for flag in run.flags})
     if not pathologies:
         judged = [run for run in runs if not _unjudged(run)]
+        if not judged:
+            return "No run was judged to its end, so that none could be flagged."
         short = f"; {len(runs) - len(judged)} more were not judged to their end" if len(judged) < len(runs) else ""
         return f"No pathology was flagged in {count(len(judged), 'run')}{short}."
     base = code(page.analysis.baseline)

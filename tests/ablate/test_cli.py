@@ -100,7 +100,7 @@ def test_more_ranks_than_gpus_is_the_machines_fault_and_says_both_numbers(tmp_pa
     done = studies.ablate("run", "tiny.yaml", "--set", "resources={ranks: 4, device: cuda}", cwd=tmp_path)
     if done.returncode == 0:
         pytest.skip("this machine has four GPUs")
-    assert done.returncode == 4 and "1 trials side by side with 4 ranks each need 4 GPUs" in done.stderr
+    assert done.returncode == 4 and "a trial with 4 ranks needs 4 GPUs" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -19,6 +19,8 @@ NEW = {"a level": "lr_ratio=twice", "an arm": "rate=low"}
 REFUSED = {
     "the budget": ("generator_updates: 6", "generator_updates: 9", "generator_updates: 6 -> 9"),
     "the metric": ("name: gmsd", "name: ssim", "metric.name: 'gmsd' -> 'ssim'"),
+    "a seed more and another metric": ("seeds: 2\nmetric: {name: gmsd", "seeds: 3\nmetric: {name: ssim",
+                                       "seeds: 1, 2 -> 1, 2, 3"),
     "the data": ("scenes: 4", "scenes: 5", "scenes: 4 -> 5"),
     "a level less": ("half: {optimizer.lr_ratio: 0.5}", "low: {optimizer.lr_ratio: 0.3}", "['base', 'half'] -> ['ba"),
 }

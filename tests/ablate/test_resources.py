@@ -85,7 +85,7 @@ def test_slurms_options_are_all_in_the_shape_of_a_job(tmp_path):
 
 
 @pytest.mark.parametrize(("stated", "said"), [
-    ({"nodes": 3}, "does not divide"),
+    ({"nodes": 3}, r"resources\.nodes: 2 ranks \(arm base\) can't be shared out over 3 nodes"),
     ({"nodes": 2, "trials_per_job": 2}, "stay on one node"),
     ({"time": "10:00"}, "expected minutes"),
     ({"time": "00:00:30"}, "expected minutes"),
@@ -150,3 +150,15 @@ def test_without_a_cluster_a_study_says_so_and_is_planned_all_the_same(tmp_path)
     assert planned.returncode == 0 and "each a placement group of 2 CPUs" in planned.stdout
     found = studies.ablate("doctor", "--executor", "ray", cwd=tmp_path, more={"RAY_ADDRESS": "127.0.0.1:1"})
     assert found.returncode == 4 and "RAY_ADDRESS" in found.stdout, found.stdout + found.stderr
+
+
+def test_what_the_command_line_has_set_is_refused_there(tmp_path):
+    path = asked(tmp_path, executor="slurm", nodes=1)
+    for setting in ("resources.nodes=5", "resources={executor: slurm, ranks: 2, nodes: 5}"):
+        with pytest.raises(StudyError) as raised:
+            make_plan(load(path, sets=["resources.nodes=2", setting, "seeds=1"]))
+        said = "2 ranks (arm base) can't be shared out over 5 nodes"
+        assert str(raised.value) == f"--set {setting}: resources.nodes: {said}"
+    with pytest.raises(StudyError) as raised:
+        make_plan(load(asked(tmp_path, executor="slurm", nodes=5), sets=["seeds=1"]))
+    assert str(raised.value) == f"{path}: resources.nodes: {said}"

@@ -217,6 +217,14 @@ def test_a_run_whose_last_stage_was_not_judged_says_so(tmp_path):
     assert "flagged in 15 runs; 3 more were not judged to their end" in section
 
 
+def test_a_study_of_which_no_run_was_judged_counts_no_run_without_a_flag(tmp_path):
+    root = study(tmp_path, table(ARMS, 3))
+    for arm in ARMS:
+        rewritten(root, arm, lambda event: event | ({"diagnosis": "unjudged"} if event["event"] == "ended" else {}))
+    section = health_of(root)
+    assert "No run was judged to its end, so that none could be flagged." in section and "0 runs" not in section
+
+
 def test_streams_of_before_there_were_diagnoses_make_a_report(tmp_path):
     root = study(tmp_path, table(ARMS, 3))
     for arm in ARMS:

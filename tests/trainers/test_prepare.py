@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rasterio import Affine
 
 from tests.trainers.images import decibels, folders, reflectance, write
+from trainers.cutting import _warnings
 from trainers.families import LAYOUTS, build
 from trainers.layouts._common import Optical, Sar, Split
 from trainers.layouts.folders import Options as Folders
@@ -188,6 +189,14 @@ def test_a_tile_over_a_quarter_of_nodata_is_dropped_with_its_reason(tmp_path):
     assert [(row["reason"], row["col"], row["masked"]) for row in meta["dropped"]] == [("nodata", 0, 0.3125)] * 6
     assert "6 tiles or images are dropped (nodata)" in meta["warnings"]
     assert not tiles.mask[..., 56:].any() and tiles.mask[..., :56].all()
+
+
+@pytest.mark.parametrize(("number", "said"), [(1, "1 tile or image is dropped (nodata)"),
+                                              (2, "2 tiles or images are dropped (nodata)")])  # fmt: skip
+def test_how_many_are_dropped_is_counted_in_words(number, said):
+    splits = {"test": ["p1"]}
+    meta = {"domains": {}, "dropped": [{"reason": "nodata"}] * number, "splits": splits, "tiles": {"split": ["test"]}}
+    assert _warnings(meta) == [said]
 
 
 def test_images_below_a_tile_are_dropped_and_if_no_other_is_left_refused(tmp_path):
