@@ -59,9 +59,17 @@ def write_plan(plan: Plan, folder: StudyFolder) -> None:
     if not folder.study.exists() or folder.study.read_text() != text:
         write_atomically(folder.study, text)
         failpoint("study-written")
-    if not folder.plan.exists() or json.loads(folder.plan.read_text())["hash"] != document["hash"]:
+    if _hash(folder) != document["hash"]:
         write_atomically(folder.plan, json.dumps(document, indent=1))
         failpoint("plan-written")
+
+
+def _hash(folder: StudyFolder) -> str:
+    """Of the plan that is there; empty where it is none, or damaged, which without results is no loss."""
+    try:
+        return str(json.loads(folder.plan.read_text())["hash"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def _what_changed(folder: StudyFolder, before: dict, now: dict) -> str:

@@ -116,9 +116,23 @@ class SlurmExecutor:
             raise CannotLaunch("executor slurm: squeue does not say which jobs there are")
         if batch not in self._view.queue and not self._lives_unlisted(batch):
             return None
+        if self._is_outdated(batch, folder.name):
+            self.cancel([batch])
+            return None
         self._accepted = True
         self._handles.append(SlurmHandle(self, TrialFolder(folder), batch))
         return self._handles[-1]
+
+    def _is_outdated(self, batch: str, trial: str) -> bool:
+        """Whether a job still waits that asks for what the study asked for before: it might wait for ever."""
+        queued = self._view.queue.get(batch)
+        before = json.loads(claim(self.place, trial).read_text()).get("shape")
+        if queued is None or queued.state != "PENDING" or before in (None, now := self.shape.stated()):
+            return False
+        changed = ", ".join(f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key])
+        log.warning("job %s of trial %s still waits, and the study has changed (%s): a new one takes its place",
+                    queued.id, trial, changed)  # fmt: skip
+        return True
 
     def wait(self, seconds: float) -> None:
         """Sleep, but not for long: nothing tells of an answer but a look at the shared disk."""
@@ -256,7 +270,7 @@ class SlurmExecutor:
         jobs, minutes = [job for _, job in piece], self._minutes()
         name = f"ablate-{piece[0][0].trial}-{digest([self.clock(), time.time(), [job.folder for job in jobs]], 6)}"
         for handle, _ in piece:
-            write_atomically(claim(self.place, handle.trial), json.dumps({"batch": name}))
+            write_atomically(claim(self.place, handle.trial), json.dumps({"batch": name, "shape": self.shape.stated()}))
         id = submit(self.place, name, jobs, self.shape, minutes)
         self._accepted = True
         for handle, _ in piece:

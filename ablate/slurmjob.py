@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,10 @@ class Shape:
         """The shape that a study asks for."""
         same = {one.name: getattr(asked, one.name) for one in fields(cls)}
         return cls(**{**same, "time": asked.minutes})
+
+    def stated(self) -> dict[str, Any]:
+        """What a job that waits may have been submitted with, as its claim keeps it."""
+        return {key: value for key, value in json.loads(json.dumps(asdict(self))).items() if key != "trials_per_job"}
 
     def of_job(self, job: Job) -> tuple[int, int]:
         """Nodes that a job lies on, and trials like it that may share one."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ablate import events, lock
+from ablate import events, lock, slurmqueue
 from ablate.records import Status, StudyFolder, TrialFolder
 from ablate.recovery import Resumption, Rhythm, resumptions, summed
 from ablate.stored import Damaged, read_outline, read_spec
@@ -44,6 +44,7 @@ def study_status(runs: Path, name: str) -> dict[str, Any]:
         "study": name, "state": "running" if alive else "finished" if not left else UNKNOWN if unseen else "stopped",
         "driver": last and _driver(last, None if unseen else alive, [one.last for one in found.values()]),
         "counts": {str(key): counts[str(key)] for key in STATES},
+        "jobs": _left_behind(folder, found) if left and not alive else {},
         "recovery": summed([(one.resumptions, one.rhythm) for one in found.values()]).to_json(),
         "trials": [{**cell, **found[cell["trial"]].to_json()} for cell in plan["cells"]],
     }  # fmt: skip
@@ -74,7 +75,7 @@ def preparing(folder: StudyFolder) -> dict[str, Any] | None:
     last = lock.last_driver(folder.lock)
     return {
         "study": folder.name, "state": PREPARING, "driver": last and _driver(last, True, []),
-        "counts": dict.fromkeys(map(str, STATES), 0), "recovery": summed([]).to_json(), "trials": [],
+        "counts": dict.fromkeys(map(str, STATES), 0), "jobs": {}, "recovery": summed([]).to_json(), "trials": [],
     }  # fmt: skip
 
 
@@ -94,6 +95,14 @@ def _driver(last: lock.Holder, alive: bool | None, lines: Sequence[float | None]
     sign = max([last.start, *(time for time in lines if time is not None and time >= last.start)])
     return {"pid": last.pid, "host": last.host, "since": last.start, "alive": alive, "ended": last.ended,
             "error": last.error, "last_sign": sign}  # fmt: skip
+
+
+def _left_behind(folder: StudyFolder, trials: Mapping[str, _Trial]) -> dict[str, list[str] | None]:
+    """Jobs of Slurm that may go on without a driver (None where it does not say), and trials that actors of Ray may."""
+    found: dict[str, list[str] | None] = {"slurm": slurmqueue.alive(folder.slurm)}
+    claimed = {path.stem for path in (folder.ray / "claims").glob("*.json")}
+    found["ray"] = sorted(id for id in claimed & {*trials} if trials[id].state in (RUNNING, WAITING, UNKNOWN))
+    return {name: left for name, left in found.items() if left != []}
 
 
 # -- trials -----------------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ablate.problems import counted
 from ablate.status import DAMAGED, PREPARING, RUNNING, UNKNOWN, WAITING
+from ablate.stored import REMEDY_OF_A_STREAM
 
 
 def describe(status: Mapping[str, Any], *, every: bool = False, resume: str = "") -> str:
@@ -19,7 +21,7 @@ def describe(status: Mapping[str, Any], *, every: bool = False, resume: str = ""
     counts = ", ".join(f"{number} {name}" for name, number in status["counts"].items() if number)
     total = sum(status["counts"].values())
     lines = [f"{status['study']}: {status['state']}; {total} trials: {counts}", *_health(status)]
-    lines += [f"  {line}" for line in (*_driver(status), *_recovery(status["recovery"]))]
+    lines += [f"  {line}" for line in (*_driver(status), *_jobs(status["jobs"]), *_recovery(status["recovery"]))]
     lines += [f"  {line}" for trial in status["trials"] for line in _trial(trial, every=every)]
     if status["state"] in ("stopped", UNKNOWN) and not status["counts"][DAMAGED]:
         lines.append(f"  go on with: {resume or 'ablate run ' + status['study']}")
@@ -72,6 +74,18 @@ def _end(driver: Mapping[str, Any]) -> str:
     return f"ended with an error at {when} ({driver['error']}); driver.log may say more"
 
 
+def _jobs(left: Mapping[str, list[str] | None]) -> list[str]:
+    """What goes on elsewhere without a driver."""
+    said = []
+    if left.get("slurm"):
+        said.append(f"{counted(len(left['slurm']), 'job')} of Slurm: {', '.join(left['slurm'])}")
+    elif "slurm" in left:
+        said.append("Slurm does not say whether jobs of the study wait or run")
+    if left.get("ray"):
+        said.append(f"actors of Ray may train {', '.join(left['ray'])}")
+    return [f"{line}; the next driver finds them" if "jobs of the" not in line else line for line in said]
+
+
 def _orphans(status: Mapping[str, Any]) -> list[str]:
     if not status["counts"][RUNNING] or status["driver"]["alive"] is not False:
         return []
@@ -94,7 +108,7 @@ def _trial(trial: Mapping[str, Any], *, every: bool) -> Iterable[str]:
         yield f"{name} without an end, {trial['step']} generator updates done; whether it runs can't be seen{again}"
     elif state == DAMAGED:
         yield f"{name} damaged: {trial['why']}"
-        yield "  put the file back from a copy, or move the trial's folder away: `ablate run` then trains it again"
+        yield f"  {REMEDY_OF_A_STREAM}"
     elif state not in ("done", WAITING):
         yield f"{name} {state}: {trial['why']}{again}"
     elif every and state == WAITING:

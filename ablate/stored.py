@@ -13,6 +13,7 @@ from ablate.yamlfile import read_yaml
 
 MAX_BYTES = 256 * 2**20
 REMEDY = "put it back from a copy, or move it away: `ablate run` with the study's file writes it anew"
+REMEDY_OF_A_STREAM = "put the file back from a copy, or move the trial's folder away: `ablate run` then trains it again"
 KINDS = {"name": str, "hash": str, "metric": dict, "arms": list, "seeds": list, "data": dict}
 ARM = {"name": str}
 SPEC = {"id": str, "recipe": dict, "seed": int, "ranks": int, "threads": int, "device": str, "data": str}

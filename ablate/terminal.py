@@ -54,7 +54,7 @@ def plain_errors() -> Iterator[None]:
     from ablate.preconditions import CannotRun
     from ablate.referencing import ReferencesFailed
     from ablate.run import Exit
-    from ablate.stored import Damaged
+    from ablate.stored import REMEDY_OF_A_STREAM, Damaged
     from trainers.pairs import DataError
 
     codes: dict[type[Exception], Exit] = {
@@ -67,7 +67,8 @@ def plain_errors() -> Iterator[None]:
         yield
     except tuple(codes) as error:
         keep_traceback(error)
-        print(safe(str(error), keep="\n"), file=sys.stderr)
+        remedy = f"; {REMEDY_OF_A_STREAM}" if isinstance(error, CorruptStream) else ""
+        print(safe(f"{error}{remedy}", keep="\n"), file=sys.stderr)
         raise typer.Exit(next(code for kind, code in codes.items() if isinstance(error, kind))) from None
     except OSError as error:
         keep_traceback(error)

@@ -15,11 +15,14 @@ from ablate.executors import check
 from ablate.outcome import RESUMES, Next, settle
 from ablate.plan import make_plan
 from ablate.plan_words import filled
+from ablate.planfile import write_plan
 from ablate.records import StudyFolder, TrialFolder
 from ablate.referencing import ReferencesFailed, score_references
 from ablate.slurm import PATIENCE, RETRY_SECONDS, Shape, SlurmExecutor
 from ablate.slurmqueue import LONGEST, room, time_limit
 from ablate.slurmview import RECALL_SECONDS
+from ablate.status import study_status
+from ablate.status_words import describe
 from ablate.study import load
 from tests.ablate import studies
 from trainers.batch import answer, claimant, current, requeued
@@ -246,6 +249,24 @@ def test_a_claim_comes_before_its_job_and_names_it(cluster, trial, tmp_path):
     assert handles[2].poll() is None, "what is left over goes when no more comes"
     names = [line.split()[0] for line in cluster.lines("submitted")]
     assert [claimant(tmp_path / "slurm", name) for name in ("one", "two", "three")] == [names[0], names[0], names[1]]
+
+
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING"])
+def test_a_waiting_job_that_asks_for_what_was_asked_before_is_replaced_and_a_running_one_followed(
+    cluster, trial, caplog, state
+):
+    """A user who has mended an impossible request would else wait for ever."""
+    folder = trial("one")
+    begin(cluster.executor(nodes=5), folder)
+    [line] = cluster.lines("queue")
+    id, _, name, reason = line.split("|")
+    cluster.say("queue", f"{id}|{state}|{name}|PartitionNodeLimit\n")
+    mended = cluster.executor(nodes=1)
+    found = mended.adopt(folder.root)
+    assert (found is None) == (cluster.lines("scancelled") == [id]) == (state == "PENDING")
+    assert ("(nodes 5 -> 1): a new one takes its place" in caplog.text) == (state == "PENDING")
+    assert mended.free() == (4 if state == "PENDING" else 3)
+    assert cluster.executor(nodes=1).adopt(folder.root) is None or state == "RUNNING"
 
 
 def test_who_comes_back_finds_what_slurm_has_and_nothing_else(cluster, trial, tmp_path):
@@ -585,3 +606,21 @@ def test_a_plan_is_for_the_partition_that_the_environment_names(cluster, tmp_pat
     on_slurm = studies.STUDY.replace("resources: {ranks: 2}", "resources: {ranks: 2, executor: slurm}")
     plan, facts = filled(make_plan(load(studies.write(tmp_path, on_slurm))))
     assert plan.slots == 2 and "partition big holds 2 at once" in slurmplan.describe(facts)
+
+
+def test_status_tells_of_jobs_that_go_on_without_a_driver(cluster, trial, tmp_path):
+    plan = make_plan(load(studies.write(tmp_path, studies.STUDY)))
+    folder = StudyFolder(tmp_path / "runs", "tiny")
+    write_plan(plan, folder)
+    executor = SlurmExecutor(folder.slurm, 4, Shape(), clock=lambda: cluster.now)
+    first = TrialFolder(folder.trial(next(iter(plan.specs))).root)
+    first.root.mkdir(parents=True)
+    begin(executor, first)
+    [line] = cluster.lines("queue")
+    said = describe(study_status(folder.runs, "tiny"))
+    assert f"1 job of Slurm: {line.split('|')[2]}; the next driver finds them" in said
+    cluster.say("silent")
+    assert "Slurm does not say whether jobs of the study wait or run" in describe(study_status(folder.runs, "tiny"))
+    (cluster.root / "silent").unlink()
+    cluster.all_end("COMPLETED")
+    assert "Slurm" not in describe(study_status(folder.runs, "tiny"))

@@ -48,6 +48,29 @@ def test_a_damaged_specification_is_written_anew(place, left):
     assert spec.read_bytes() == whole
 
 
+@pytest.mark.parametrize("left", ["", "{", "[]", "{}"])
+def test_a_damaged_plan_without_a_result_is_written_anew(place, left):
+    folder = StudyFolder(place / "runs", "tiny")
+    assert drives.run(place, "tiny.yaml", failpoints="plan-written=kill").code == -9
+    whole = folder.plan.read_bytes()
+    folder.plan.write_text(left)
+    ended = drives.run(place, "tiny.yaml")
+    assert ended.code == 0, ended.said
+    assert folder.plan.read_bytes() == whole
+
+
+def test_a_damaged_stream_ends_the_run_with_the_line_and_what_helps(place):
+    folder = StudyFolder(place / "runs", "tiny")
+    assert drives.run(place, "tiny.yaml").code == 0
+    stream = sorted(folder.root.glob("trials/*/events.jsonl"))[0]
+    stream.write_text("{\n" + stream.read_text())
+    ended = drives.run(place, "tiny.yaml")
+    assert ended.code == 3 and f"{stream.name}:1: damaged" in ended.said
+    assert "move the trial's folder away" in ended.said
+    shutil.move(stream.parent, place / "away")
+    assert drives.run(place, "tiny.yaml").code == 0
+
+
 def test_the_studys_file_follows_its_plan_and_what_is_no_part_of_it(place):
     folder = StudyFolder(place / "runs", "tiny")
     assert drives.run(place, "tiny.yaml").code == 0
