@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -52,6 +53,8 @@ def unknown_store(uri: str) -> str:
     kind = scheme.partition("+")[0]
     if uri in ("", "databricks"):
         return ""
+    if (not colon or kind not in STORES) and _of_plugin(uri):
+        return ""
     if not colon or kind == "file":
         return _no_scheme(uri)
     if kind not in STORES:
@@ -65,6 +68,11 @@ def unknown_store(uri: str) -> str:
     except ValueError as error:
         return f"{quoted(redacted(uri, uri))} is not an address: {unquoted(error)}"
     return f"{quoted(redacted(uri, uri))} names no host" if kind in ("http", "https") and not parts.hostname else ""
+
+
+def _of_plugin(uri: str) -> bool:
+    """Whether an installed package adds this kind of store to MLflow, as one does `arn:` for SageMaker."""
+    return uri.partition(":")[0] in entry_points(group="mlflow.tracking_store").names
 
 
 def _no_scheme(uri: str) -> str:

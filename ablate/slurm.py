@@ -19,6 +19,7 @@ from pathlib import Path
 from ablate.disk import make_folder, write_atomically
 from ablate.executor import CannotLaunch, Handle, Outcome
 from ablate.records import TrialFolder, digest
+from ablate.slurmcommands import partitions
 from ablate.slurmjob import Refused, Shape, alike, last_words, never_begins, submit
 from ablate.slurmqueue import BROKEN, Queued, cancelled, ending, problems, time_limit
 from ablate.slurmview import LOOK_SECONDS, View
@@ -86,7 +87,7 @@ class SlurmExecutor:
 
     def warm_up(self) -> None:
         """Nothing to start ahead of time. Raises CannotLaunch where Slurm is not to be had."""
-        if found := problems():
+        if found := problems(partitions(self.shape.partition)):
             raise CannotLaunch(found[0])
 
     def free(self) -> int:

@@ -157,15 +157,17 @@ def _parts(row: list[str], cpus: int, gpus: int) -> int:
     return min(int(row[0]) // cpus, there // gpus if gpus else sys.maxsize)
 
 
-def problems() -> list[str]:
-    """What keeps this machine from submitting jobs, a sentence each."""
+def problems(wanted: Collection[str] = ()) -> list[str]:
+    """What keeps this machine from submitting jobs to the partitions `wanted`, or to any, a sentence each."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     missing += [] if importlib.util.find_spec("submitit") else ["submitit (pip install 'ablate-gan[slurm]')"]
     if missing:
         return [f"executor slurm: not found here: {', '.join(missing)}"]
-    shown = ask("sinfo", "--noheader", "--format", "%R|%a")
+    shown = ask("sinfo", "--all", "--noheader", "--format", "%R|%a")
     if shown is None:
         return ["executor slurm: its controller does not answer (sinfo fails)"]
     if not any(line.strip().endswith("|up") for line in shown.splitlines()):
         return ["executor slurm: no partition is up"]
-    return []
+    there = dict.fromkeys(line.strip().partition("|")[0] for line in shown.splitlines())
+    return [f"executor slurm: there is no partition {name}; there are {', '.join(there)}"
+            for name in wanted if name not in there]  # fmt: skip

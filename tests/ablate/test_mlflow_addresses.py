@@ -96,6 +96,17 @@ def test_words_of_a_study_are_no_addresses(said, tmp_path):
     assert load(studies.write(tmp_path), sets=[f"tracking.mlflow={said}"]).tracking.mlflow in ("auto", None)
 
 
+def test_a_store_of_an_installed_plugin_is_let_in(tmp_path, monkeypatch):
+    place = "arn:aws:sagemaker:eu-west-1:123456789012:mlflow-tracking-server/ours"
+    assert "arn:aws" in unknown_store(place) and "plug" in unknown_store("plug://x")
+    facts = tmp_path / "some_plugin-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: some-plugin\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[mlflow.tracking_store]\narn = some:Store\nplug = some:Store\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert unknown_store(place) == unknown_store("plug://x") == "" != unknown_store("plus://x")
+
+
 def test_what_is_said_of_a_server_that_is_away_is_the_cause_at_the_bottom(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

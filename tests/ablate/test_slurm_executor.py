@@ -194,7 +194,7 @@ KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SBATCH_QOS", "SBATCH_RESERVATION", "SBA
 @pytest.mark.parametrize("shape", [{}, {"partition": "test"}, {"account": "ours"}])
 def test_a_users_settings_for_slurm_change_neither_its_answers_nor_our_jobs(cluster, trial, monkeypatch, shape):
     for name, value in {**SETTINGS, **dict.fromkeys((*KEPT, "SBATCH_PARTITION", "SBATCH_ACCOUNT"), "x")}.items():
-        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name, "test" if name == "SBATCH_PARTITION" else value)
     before, executor = dict(os.environ), cluster.executor(**shape)
     executor.warm_up()
     begin(executor, trial("one"))
@@ -606,6 +606,16 @@ def test_a_plan_is_for_the_partition_that_the_environment_names(cluster, tmp_pat
     on_slurm = studies.STUDY.replace("resources: {ranks: 2}", "resources: {ranks: 2, executor: slurm}")
     plan, facts = filled(make_plan(load(studies.write(tmp_path, on_slurm))))
     assert plan.slots == 2 and "partition big holds 2 at once" in slurmplan.describe(facts)
+
+
+def test_a_partition_that_there_is_not_is_refused_before_anything_is_done(cluster):
+    for partition, missing in (("test", ""), ("short", "short"), ("test,short", "short")):
+        executor = cluster.executor(partition=partition)
+        if missing:
+            with pytest.raises(CannotLaunch, match="there is no partition short; there are test"):
+                executor.warm_up()
+        else:
+            executor.warm_up()
 
 
 def test_status_tells_of_jobs_that_go_on_without_a_driver(cluster, trial, tmp_path):
