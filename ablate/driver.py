@@ -13,13 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
-from ablate import outcome, race, racing, startfiles
+from ablate import outcome, race, racing
 from ablate.artifacts import remove_checkpoints, tidy_ended
 from ablate.attempts import PREEMPTIONS, Attempts
-from ablate.branching import Branching, for_worker
+from ablate.branching import Branching
 from ablate.disk import make_folders
 from ablate.events import Ended, Event, EventReader, Measured, Saved, Started, read
 from ablate.executor import Executor, Handle, Outcome
@@ -30,9 +28,10 @@ from ablate.plan import Plan
 from ablate.processes import evict
 from ablate.pruning import Pruning, prunable
 from ablate.race import Judge, Look
-from ablate.records import Cell, Status, StudyFolder, TrialFolder, TrialResult, TrialSpec, write_atomically
+from ablate.records import Cell, Status, StudyFolder, TrialResult, TrialSpec, write_atomically
 from ablate.referencing import score_references
 from ablate.searching import grow, worth_of_failures
+from ablate.specfile import write_spec
 
 POLL_SECONDS = 0.2  # between turns of the loop, unless a job ends
 AHEAD = 64  # trials whose folders are made at once
@@ -86,7 +85,7 @@ class Driver:
         self.waiting = deque(self._unfinished())
         self.branching.look([*self.waiting, *(running.spec.id for running in self.running)])
         for running in self.running:
-            self._write_spec(running.spec, self.folder.trial(running.spec.id))  # it may wait for a node still
+            self._write_spec(running.spec)  # it may wait for a node still
         for id in self.results:
             self.branching.ended(id, self.results)  # a kill may have come before
         try:
@@ -246,7 +245,7 @@ class Driver:
     def _stop(self, id: str, why: str) -> None:
         """The outcome `stopped` of a trial that does not run, or not any more."""
         folder = self.folder.trial(id)
-        self._write_spec(self.plan.specs[id], folder)
+        self._write_spec(self.plan.specs[id])
         evict(folder.log)
         self.results[id] = outcome.record_stop(id, folder, why)
         self._mirror(id, self.plan.cells_of(id))
@@ -268,7 +267,7 @@ class Driver:
     def _start(self, id: str) -> None:
         spec, folder = self.plan.specs[id], self.folder.trial(id)
         self._make_folder(id)
-        self._write_spec(spec, folder)
+        self._write_spec(spec)
         evict(folder.log)
         outcome.clear(folder)
         before = _starts(read(folder.events)) if self.executor.outlives else 0
@@ -296,21 +295,8 @@ class Driver:
             make_folders([self.folder.trial(each).root for each in ids])
             self.made.update(ids)
 
-    def _write_spec(self, spec: TrialSpec, folder: TrialFolder) -> None:
-        """Written once, so that a trial that is taken up again finds the same bytes; anew where they are damaged, or
-        ask for other metrics (which make no other trial) and it has not begun.
-        """
-        metrics, stated = list(self.plan.metrics), _document(folder.spec)
-        begun = folder.events.exists() and folder.events.stat().st_size > 0
-        if stated and (begun or stated.get("metrics") == metrics):
-            return
-        cache = "../../../cache"
-        start = {role: f"{cache}/{place}" for role, place in startfiles.for_worker(spec.recipe).items()}
-        document = {"spec": spec.to_json(), "metrics": metrics, "cache": f"{cache}/{spec.data}"}
-        document |= {"start": start} if start else {}
-        document |= for_worker(spec.id, self.branching.found)
-        write_atomically(folder.spec, json.dumps(document, indent=1))
-        failpoint("spec-written")
+    def _write_spec(self, spec: TrialSpec) -> None:
+        write_spec(self.folder.trial(spec.id), spec, self.plan.metrics, self.branching.found)
 
     def _advance(self, running: Running) -> bool:
         """Follow a trial; whether its job has ended."""
@@ -404,15 +390,6 @@ class Driver:
         self.display.ended(running.cells[0], result)
         self._judged(id)
         self.branching.ended(id, self.results)
-
-
-def _document(path: Path) -> dict[str, Any]:
-    """What a file of JSON holds; nothing where it is missing or damaged."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _starts(stream: Iterable[Event]) -> int:
