@@ -75,11 +75,16 @@ def driver_missing() -> str:
 
 
 def user(url: str) -> str:
-    """Who is asked for, as libpq finds it; empty where only a service file would say."""
+    """Who is asked for, as libpq finds it; empty where only a service file would say, or nobody."""
     stated = _arguments(url)
     if name := stated.get("user") or os.environ.get("PGUSER"):
         return str(name)
-    return "" if "service" in stated or "PGSERVICE" in os.environ else pwd.getpwuid(os.geteuid()).pw_name
+    if "service" in stated or "PGSERVICE" in os.environ:
+        return ""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # a container may run as a number that has no name
+        return ""
 
 
 def remedy(url: str, said: str) -> str:

@@ -104,6 +104,9 @@ def test_what_helps_follows_from_what_the_server_says_and_names_the_user_without
     assert postgresql.user("postgresql://host/db?user=eve") == "eve"
     monkeypatch.delenv("PGUSER")
     assert postgresql.user("postgresql://host/db?service=x") == "" != postgresql.user("postgresql://host/db")
+    monkeypatch.setattr(postgresql.os, "geteuid", lambda: 2**31 - 7)  # of nobody, as in containers
+    assert postgresql.user("postgresql://host/db") == "" and "-U USER db" in postgresql.remedy(
+        "postgresql://host/db", 'database "db" does not exist')  # fmt: skip
 
 
 def test_without_its_driver_a_study_ends_before_it_begins(tmp_path, monkeypatch):
