@@ -294,7 +294,7 @@ STORES = [
     bad("run", "tiny.yaml", says="'http://***@host:http' is not an address", code=ENVIRONMENT,
         environment={"MLFLOW_TRACKING_URI": "http://u:pw@host:http"}),
     bad("run", "tiny.yaml", "--set", "resources={ranks: 4, slots: 16, device: cuda}", code=ENVIRONMENT,
-        says="with 4 ranks each need 64 GPUs"),
+        says="with 4 ranks each need 16 GPUs"),  # four trials: no more slots
 ]  # fmt: skip
 
 
