@@ -85,8 +85,8 @@ def check_memory(slots: int, ranks: int) -> None:
     needed, there = slots * (LAUNCHER + ranks * RANK), machine.memory()
     if there and needed > there:
         raise CannotRun(
-            f"resources.slots: {_side_by_side(slots, ranks)} {needed / 2**30:.0f} GiB of memory before training,"
-            f" this machine has {there / 2**30:.0f} GiB; fewer slots, or auto"
+            f"resources.slots: {_side_by_side(slots, ranks)} {needed / 2**30:.1f} GiB of memory before training,"
+            f" this machine has {there / 2**30:.1f} GiB; fewer slots, or auto"
         )
 
 

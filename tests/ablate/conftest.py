@@ -11,6 +11,7 @@ from ablate.mlflow_runs import MlflowRuns
 from ablate.mlflow_store import resolve
 from ablate.records import StudyFolder
 from tests import raycluster, slurm
+from tests.ablate.scripted_slurm import cluster, trial  # noqa: F401  # fixtures
 from tests.ablate.stores import PLAN
 from tests.ablate.studies import ELSEWHERE
 from tests.postgres import Postgres

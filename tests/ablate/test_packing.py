@@ -209,7 +209,7 @@ def test_more_slots_than_trials_are_as_many_as_trials(tmp_path):
 def test_processes_that_memory_cannot_hold_are_refused_with_figures(tmp_path, monkeypatch):
     plan = planned(tmp_path, slots=2, device="cpu")
     monkeypatch.setattr(machine, "memory", lambda: GB // 4)
-    with pytest.raises(CannotRun, match=r"resources.slots: 2 trials side by side .* this machine has 0 GiB"):
+    with pytest.raises(CannotRun, match=r"resources.slots: 2 trials side by side .* this machine has 0.2 GiB"):
         check_machine(plan, tmp_path / "runs")
     monkeypatch.setattr(machine, "memory", lambda: 0)  # unknown
     check_machine(plan, tmp_path / "runs")
