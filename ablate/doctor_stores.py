@@ -76,9 +76,8 @@ def _is_local(uri: str) -> bool:
 
 
 def _optuna(store: Store, url: str) -> Store:
-    return _on_postgresql(
-        store, url, lambda tables: "" if are_optunas(tables) or not are_mlflows(tables) else optuna_storage.MLFLOWS
-    )
+    whose = optuna_storage.mlflows_alone
+    return _on_postgresql(store, url, lambda tables: optuna_storage.MLFLOWS if whose(tables) else "")
 
 
 def _mlflow(store: Store, uri: str) -> Store:

@@ -116,7 +116,7 @@ def unanswered(where: Path | str) -> str:
     except postgresql.Unreachable as error:
         said, helps = str(error), postgresql.remedy(where, str(error))
     else:
-        if not _mlflows_alone(tables):
+        if not mlflows_alone(tables):
             return ""
         said, helps = MLFLOWS, "make another database, and name that"
     who = f" as user {redacted(name, where)}" if (name := postgresql.user(where)) else ""
@@ -129,11 +129,12 @@ def _check_whose(connection: Connection) -> None:
     """Raises NotOptunas for MLflow's database: both keep the version of their tables in a table of the same name."""
     from sqlalchemy import inspect
 
-    if _mlflows_alone(set(inspect(connection).get_table_names())):
+    if mlflows_alone(set(inspect(connection).get_table_names())):
         raise NotOptunas(MLFLOWS)
 
 
-def _mlflows_alone(tables: set[str]) -> bool:
+def mlflows_alone(tables: set[str]) -> bool:
+    """Whether a database holds MLflow's tables and not Optuna's."""
     return are_mlflows(tables) and not are_optunas(tables)
 
 
